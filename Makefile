@@ -18,7 +18,7 @@ OPTIONS ?=
 # The features of the binary that exports traces, and of its tests, for the whole workspace: the rest is not built again.
 OTLP := keyway/otlp,keyway-tests/otlp
 
-.PHONY: help run demo test test-otlp test-docker test-clients test-console check deny openapi template cost cost-tables bench bench-instructions torture lambda build-lambda dist-functions deploy rollback size tools clean demo-aws
+.PHONY: help run demo test test-otlp test-docker test-clients test-console check deny openapi settings-example template cost cost-tables bench bench-instructions torture lambda build-lambda dist-functions deploy rollback size tools clean demo-aws
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ template: tools ## Write the deployment of the routes as they are now: template.
 
 openapi: tools ## Write the OpenAPI document of the routes as they are now
 	KEYWAY_WRITE_OPENAPI=1 $(CARGO) test --locked --workspace --test in_process -- openapi::the_committed_document
+
+settings-example: tools ## Write docs/examples/keyway.toml from the options of keyway serve as they are now
+	KEYWAY_WRITE_EXAMPLE=1 $(CARGO) test --locked --workspace --test binary -- settings_file::the_committed_example
 
 cost: tools ## Measure what AWS charges for, and write the tables of docs/cost.md
 	$(CARGO) build --locked --workspace --bins

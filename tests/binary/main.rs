@@ -38,6 +38,7 @@ mod secrets_at_rest;
 mod serve;
 mod service;
 mod settings;
+mod settings_file;
 mod signatures;
 mod tls;
 mod token_files;

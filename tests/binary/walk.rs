@@ -139,6 +139,11 @@ async fn walk_of_access_keys_and_policies_works_as_shown() {
 }
 
 #[tokio::test]
+async fn walk_of_the_settings_file_works_as_shown() {
+    walk("docs/configuration.md").await;
+}
+
+#[tokio::test]
 async fn walk_of_buckets_works_as_shown() {
     walk("docs/s3.md").await;
 }

@@ -16,7 +16,7 @@ use keyway_deployment_assembly::{
     Writing,
 };
 use keyway_dialect_kes::{Generation, IdentityOf, Kes, OpenPaths, Proven};
-use keyway_domain::access::{AccessKeyId, AccessKeys, Envelope, RootAccessKey};
+use keyway_domain::access::{AccessKeyId, AccessKeys, Envelope, RootAccessKey, WantedAccessKey};
 use keyway_domain::audit::LogFollowing;
 use keyway_domain::identity::Identity;
 use keyway_domain::janitor::{Janitor, Swept};
@@ -413,7 +413,11 @@ impl MemorySite {
         let policy =
             Policy::canned(policy).unwrap_or_else(|| Policy::parse(policy).expect("a policy"));
         let key = keys
-            .create_with(policy, life, envelope)
+            .create_with(WantedAccessKey {
+                life,
+                envelope,
+                ..WantedAccessKey::new(policy)
+            })
             .await
             .expect("memory does not fail");
         let text = |secret: &keyway_domain::SecretBytes| {

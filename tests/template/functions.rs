@@ -41,9 +41,7 @@ fn functions_know_their_variables() {
         for (package, (_, function)) in deployment.functions() {
             let variables = Deployment::variables(function);
             for (name, value) in variables {
-                // The file of a Vault's authorities is no option.
-                let is_known = known().contains(name) || name == "KEYWAY_VAULT_CA_FILE";
-                assert!(is_known, "{package} does not know {name}");
+                assert!(known().contains(name), "{package} does not know {name}");
                 assert!(
                     value.is_string() || reference(value).is_some() || value["Fn::Sub"].is_string(),
                     "{package}: {name} is {value}"

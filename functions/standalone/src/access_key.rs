@@ -1,4 +1,4 @@
-//! `keyway access-key create|list|revoke`.
+//! `keyway access-key create|list|rotate|revoke`.
 
 use std::io::Read;
 use std::time::Duration;
@@ -7,12 +7,15 @@ use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use keyway_deployment_assembly::duration;
 use keyway_domain::SecretBytes;
-use keyway_domain::access::{AccessKeyId, AccessKeySummary, Envelope, NewAccessKey};
+use keyway_domain::access::{
+    AccessKeyId, AccessKeyName, AccessKeySummary, Envelope, LONGEST_OVERLAP, NewAccessKey,
+    WantedAccessKey,
+};
 use keyway_domain::policy::{MAX_POLICY_BYTES, Policy};
 use serde::Serialize;
 
 use crate::location::DeploymentLocation;
-use crate::{explain, print};
+use crate::{explain, print, tell};
 
 #[derive(Subcommand)]
 pub(crate) enum AccessKeyCommand {
@@ -20,6 +23,8 @@ pub(crate) enum AccessKeyCommand {
     Create(Create),
     /// List the access keys, without their secrets
     List(List),
+    /// Make an access key in the place of another one, which works for a while longer; the new secret is shown this once
+    Rotate(Rotate),
     /// Revoke an access key; servers stop honouring it within their state TTL
     Revoke(Revoke),
 }
@@ -42,6 +47,10 @@ pub(crate) struct Create {
     #[arg(long, value_name = "DURATION", value_parser = lifetime)]
     expires_in: Option<Duration>,
 
+    /// Who uses it: 1 to 64 of A-Z, a-z, 0-9, `_`, `+`, `=`, `,`, `.`, `@`, `-`
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+
     /// The shape in which AWS KMS's API returns new data keys to the holder; overrides --aws-ciphertext
     #[arg(long, value_enum, value_name = "SHAPE")]
     envelope: Option<WantedEnvelope>,
@@ -59,6 +68,24 @@ pub(crate) struct List {
     /// How to print them
     #[arg(long, value_enum, default_value_t = ListOutput::Text)]
     output: ListOutput,
+}
+
+#[derive(Args)]
+pub(crate) struct Rotate {
+    #[command(flatten)]
+    location: DeploymentLocation,
+
+    /// The access key's id
+    #[arg(value_name = "ID")]
+    id: String,
+
+    /// How long the old access key still works, such as 30m, 24h or 7d; 0 ends it at once; a bare number is seconds
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = overlap)]
+    overlap: Duration,
+
+    /// How to print the new one
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
 }
 
 #[derive(Args)]
@@ -113,10 +140,18 @@ fn lifetime(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn overlap(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        overlap if overlap <= LONGEST_OVERLAP => Ok(overlap),
+        _ => Err("is longer than 366 days".to_owned()),
+    }
+}
+
 pub(crate) async fn run(command: AccessKeyCommand) -> anyhow::Result<()> {
     match command {
         AccessKeyCommand::Create(arguments) => create(arguments).await,
         AccessKeyCommand::List(arguments) => list(arguments).await,
+        AccessKeyCommand::Rotate(arguments) => rotate(arguments).await,
         AccessKeyCommand::Revoke(arguments) => revoke(arguments).await,
     }
 }
@@ -129,26 +164,58 @@ struct Created<'a> {
     session_token: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expiration: Option<String>,
+    /// The old access key of a rotation, and when it stops working.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaces: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    old_expiration: Option<String>,
 }
 
 async fn create(arguments: Create) -> anyhow::Result<()> {
     let policy = policy(&arguments.policy, &arguments.keys)?;
+    let name = arguments.name.as_deref().map(AccessKeyName::parse);
+    let name = name.transpose().map_err(explain)?;
     let deployment = arguments.location.open().await?;
-    let key = deployment
-        .access_keys()
-        .create_with(
-            policy,
-            arguments.expires_in,
-            arguments.envelope.map(Envelope::from),
-        )
-        .await
-        .map_err(explain)?;
+    let wanted = WantedAccessKey {
+        life: arguments.expires_in,
+        envelope: arguments.envelope.map(Envelope::from),
+        name,
+        ..WantedAccessKey::new(policy)
+    };
+    let keys = deployment.access_keys();
+    let key = keys.create_with(wanted).await.map_err(explain)?;
+    show_new(&key, None, arguments.output)
+}
+
+async fn rotate(arguments: Rotate) -> anyhow::Result<()> {
+    let id = AccessKeyId::parse(&arguments.id).map_err(explain)?;
+    let deployment = arguments.location.open().await?;
+    let keys = deployment.access_keys();
+    let rotated = keys.rotate(&id, arguments.overlap).await.map_err(explain)?;
+    let old_expires_at = format!("{:.0}", rotated.old_expires_at);
+    show_new(
+        &rotated.new,
+        Some((id.as_str(), &old_expires_at)),
+        arguments.output,
+    )?;
+    if !matches!(arguments.output, Output::Json) {
+        tell(&format!("{} works until {old_expires_at}", id.as_str()));
+    }
+    Ok(())
+}
+
+/// Prints a new access key, and for a rotation the old one's id and expiry.
+fn show_new(
+    key: &NewAccessKey,
+    replaces: Option<(&str, &str)>,
+    output: Output,
+) -> anyhow::Result<()> {
     let NewAccessKey {
         id,
         secret,
         session_token,
         expires_at,
-    } = &key;
+    } = key;
     let (secret, token) = (text(secret), session_token.as_ref().map(text));
     let lines = |prefix: &str| {
         let mut lines = vec![
@@ -158,7 +225,7 @@ async fn create(arguments: Create) -> anyhow::Result<()> {
         lines.extend(token.map(|token| format!("{prefix}AWS_SESSION_TOKEN={token}")));
         lines.join("\n")
     };
-    print(&match arguments.output {
+    print(&match output {
         Output::Text => lines(""),
         // A token that is left from a temporary key would be sent along with this key.
         Output::Env if token.is_none() => lines("export ") + "\nunset AWS_SESSION_TOKEN",
@@ -168,6 +235,8 @@ async fn create(arguments: Create) -> anyhow::Result<()> {
             secret_access_key: secret,
             session_token: token,
             expiration: expires_at.map(|expiry| format!("{expiry:.0}")),
+            replaces: replaces.map(|(old, _)| old),
+            old_expiration: replaces.map(|(_, expiry)| expiry.to_owned()),
         })?,
     });
     Ok(())
@@ -176,6 +245,7 @@ async fn create(arguments: Create) -> anyhow::Result<()> {
 #[derive(Serialize)]
 struct Listed<'a> {
     access_key_id: &'a str,
+    name: Option<&'a str>,
     owner: bool,
     /// The access key that began the session, for a session's key.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -188,61 +258,75 @@ struct Listed<'a> {
     invalid: Option<&'a str>,
     created_at: String,
     expires_at: Option<String>,
+    /// To an hour; `None` if no use is recorded.
+    last_used_at: Option<String>,
+    /// The access key that took its place in a rotation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaced_by: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     envelope: Option<&'static str>,
+}
+
+impl<'a> From<&'a AccessKeySummary> for Listed<'a> {
+    fn from(key: &'a AccessKeySummary) -> Self {
+        let session = key.session.as_ref();
+        let date = |time: jiff::Timestamp| format!("{time:.0}");
+        Self {
+            access_key_id: key.id.as_str(),
+            name: key.name.as_ref().map(AccessKeyName::as_str),
+            owner: key.policy.is_none() && session.is_none(),
+            session_of: session.map(|session| session.parent.as_str()),
+            session_name: session.map(|session| session.name.as_str()),
+            policy: key.policy.as_ref(),
+            invalid: key.fault.as_deref(),
+            created_at: date(key.created_at),
+            expires_at: key.expires_at.map(date),
+            last_used_at: key.last_used_at.map(date),
+            replaced_by: key.replaced_by.as_ref().map(AccessKeyId::as_str),
+            envelope: key.envelope.map(Envelope::as_str),
+        }
+    }
+}
+
+impl Listed<'_> {
+    fn line(&self) -> anyhow::Result<String> {
+        let mut parts = vec![self.access_key_id.to_owned()];
+        parts.extend(self.name.map(|name| format!("name {name}")));
+        parts.push(format!("made {}", self.created_at));
+        let expiry = self.expires_at.as_deref().unwrap_or("never");
+        parts.push(format!("expires {expiry}"));
+        // A session's requests count as uses of the access key that began it.
+        if self.session_of.is_none() {
+            let used = self.last_used_at.as_deref().unwrap_or("unknown");
+            parts.push(format!("last used {used}"));
+        }
+        parts.extend(self.replaced_by.map(|new| format!("replaced by {new}")));
+        if let (Some(parent), Some(name)) = (self.session_of, self.session_name) {
+            parts.push(format!("session {name} of {parent}"));
+        }
+        parts.extend(self.envelope.map(|envelope| format!("envelope {envelope}")));
+        let policy = match self.policy {
+            Some(policy) => serde_json::to_string(policy)?,
+            None if self.owner => "root: everything".to_owned(),
+            None => "as the access key that began it".to_owned(),
+        };
+        parts.push(match self.invalid {
+            Some(fault) => format!("invalid, and allows nothing ({fault}): {policy}"),
+            None => policy,
+        });
+        Ok(parts.join("  "))
+    }
 }
 
 async fn list(arguments: List) -> anyhow::Result<()> {
     let deployment = arguments.location.open().await?;
     let keys = deployment.access_keys().list().await.map_err(explain)?;
-    let listed: Vec<Listed<'_>> = keys
-        .iter()
-        .map(
-            |AccessKeySummary {
-                 id,
-                 policy,
-                 created_at,
-                 expires_at,
-                 session,
-                 fault,
-                 envelope,
-             }| Listed {
-                envelope: envelope.map(Envelope::as_str),
-                invalid: fault.as_deref(),
-                access_key_id: id.as_str(),
-                owner: policy.is_none() && session.is_none(),
-                session_of: session.as_ref().map(|session| session.parent.as_str()),
-                session_name: session.as_ref().map(|session| session.name.as_str()),
-                policy: policy.as_ref(),
-                created_at: format!("{created_at:.0}"),
-                expires_at: expires_at.map(|expiry| format!("{expiry:.0}")),
-            },
-        )
-        .collect();
+    let listed: Vec<Listed<'_>> = keys.iter().map(Listed::from).collect();
     match arguments.output {
         ListOutput::Json => print(&serde_json::to_string(&listed)?),
         ListOutput::Text => {
             for key in &listed {
-                let session = match (key.session_of, key.session_name) {
-                    (Some(parent), Some(name)) => format!("session {name} of {parent}  "),
-                    _ => String::new(),
-                };
-                let policy = match key.policy {
-                    Some(policy) => serde_json::to_string(policy)?,
-                    None if key.owner => "root: everything".to_owned(),
-                    None => "as the access key that began it".to_owned(),
-                };
-                let expiry = key.expires_at.as_deref().unwrap_or("never");
-                let invalid = key.invalid.map_or_else(String::new, |fault| {
-                    format!("invalid, and allows nothing ({fault}): ")
-                });
-                let envelope = key
-                    .envelope
-                    .map_or_else(String::new, |envelope| format!("envelope {envelope}  "));
-                print(&format!(
-                    "{}  made {}  expires {expiry}  {session}{envelope}{invalid}{policy}",
-                    key.access_key_id, key.created_at
-                ));
+                print(&key.line()?);
             }
         }
     }

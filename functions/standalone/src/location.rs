@@ -19,6 +19,7 @@ use keyway_domain::ports::{Clock, Random, TableReader};
 use keyway_metrics::{CountedSecrets, Metrics};
 use keyway_reencryption::AwsKms;
 use keyway_secrets_secretsmanager::SecretsManager;
+use keyway_settings::SettingsFile;
 
 /// The longest timeout for a request to Vault that the service's configuration may set.
 const VAULT_TIMEOUT: Duration = Duration::from_secs(300);
@@ -35,6 +36,9 @@ const VAULT_TIMEOUT: Duration = Duration::from_secs(300);
     mut_arg("root_access_key_secret", |option| option.requires("database"))
 )]
 pub(crate) struct Deployment {
+    #[command(flatten)]
+    pub(crate) settings_file: SettingsFile,
+
     #[command(flatten)]
     pub(crate) operator: Operator,
 
@@ -113,7 +117,7 @@ impl Deployment {
         if let Some(folder) = self.operator.keyring_folder() {
             token_folders = token_folders.never_below(folder.to_owned());
         }
-        let vaults = vaults(&clock, VAULT_TIMEOUT, token_folders)?;
+        let vaults = vaults(&clock, VAULT_TIMEOUT, &self.vault, token_folders)?;
         let ports = if self.postgres.is_named() {
             let table = self.postgres.table(Arc::clone(&clock)).await?;
             Apart {
@@ -214,6 +218,11 @@ impl DeploymentLocation {
         }
         let account = deployment.account().await?.context("no AWS account")?;
         Ok((Arc::new(deployment.aws.table(&account, &clock)?), clock))
+    }
+
+    /// The deployment's table on AWS, if it is there.
+    pub(crate) fn table(&self) -> Option<&str> {
+        self.deployment.aws.name()
     }
 
     fn region_is_used(&self) -> anyhow::Result<()> {

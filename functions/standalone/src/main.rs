@@ -6,6 +6,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod access_key;
 mod audit;
+mod config;
 mod identity;
 mod import;
 mod kes_config;
@@ -14,20 +15,19 @@ mod location;
 mod migration;
 mod policy;
 mod reencrypt;
+mod root;
 mod serve;
 mod table;
 mod traces;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
-use clap::{Args, Parser, Subcommand};
-use keyway_deployment_assembly::{arguments, unread_variables};
-use keyway_deployment_embedded::{
-    NewPassphrase, Operator, change_passphrase, must_exist, save_keyring,
-};
+use clap::{Args, FromArgMatches, Parser, Subcommand};
+use keyway_deployment_assembly::{SECRETS, command, unread_variables, variable};
+use keyway_deployment_embedded::{NewPassphrase, Operator, change_passphrase, must_exist};
 use keyway_domain::{KmsError, one_line};
+use keyway_settings::{Parsed, Program, SettingsFile};
 
 /// A key management service for object stores
 #[derive(Parser)]
@@ -41,16 +41,19 @@ struct Arguments {
     command: Command,
 }
 
-const SECRETS: &str = "Secrets are read from the environment, never from arguments, which every user of the machine can see:
+const ABOUT_SECRETS: &str = "Secrets are read from the environment, never from arguments, which every user of the machine can see:
   KEYWAY_ROOT_ACCESS_KEY, KEYWAY_ROOT_SECRET_KEY  the root access key; generated and shown once when not set
   KEYWAY_PASSPHRASE                               protects the root keyring; or use --passphrase-file";
 
 #[derive(Subcommand)]
 enum Command {
     /// Serve RustFS's KMS admin API from this machine
-    #[command(after_help = SECRETS)]
+    #[command(after_help = ABOUT_SECRETS)]
     Serve(Box<serve::Serve>),
-    /// Make, list and revoke access keys, also while a server runs
+    /// Check the settings of `keyway serve`, or print a settings file to begin with
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Make, list, rotate and revoke access keys, also while a server runs
     #[command(subcommand)]
     AccessKey(access_key::AccessKeyCommand),
     /// Check policies of access keys
@@ -72,39 +75,19 @@ enum Command {
     Table(table::TableCommand),
     /// Put the root keyring under another passphrase, or under none
     ChangePassphrase(ChangePassphrase),
-    /// Look after the root keyring's file, also while a server runs
+    /// Rotate the root that protects everything, and look after the keyring that holds it, also while servers run
     #[command(subcommand)]
-    Root(RootCommand),
+    Root(root::RootCommand),
     /// Move every key to the backend that is configured now, also while servers run; may be stopped and run again
     RewrapKeys(migration::Job),
     /// Make lost records of keys again from their sealed copies in Vault; keys that are there are left as they are
     RestoreKeys(migration::Job),
 }
 
-#[derive(Subcommand)]
-enum RootCommand {
-    /// Write another copy of the root keyring's file, as it is; no passphrase is asked for
-    Save(SaveRoot),
-}
-
-#[derive(Args)]
-struct SaveRoot {
-    #[command(flatten)]
-    operator: Operator,
-
-    /// The folder of the copy; made with mode 0700 if it is missing
-    #[arg(long, value_name = "FOLDER")]
-    to: PathBuf,
-}
-
-async fn save_root(SaveRoot { operator, to }: &SaveRoot) -> anyhow::Result<()> {
-    must_exist(operator)?;
-    print(&save_keyring(operator, to).await?.display().to_string());
-    Ok(())
-}
-
 #[derive(Args)]
 struct ChangePassphrase {
+    #[command(flatten)]
+    settings_file: SettingsFile,
     #[command(flatten)]
     operator: Operator,
     #[command(flatten)]
@@ -114,9 +97,35 @@ struct ChangePassphrase {
 /// The commit that this program was built from.
 const COMMIT: Option<&str> = option_env!("KEYWAY_COMMIT");
 
+/// The exit code of wrong arguments and wrong settings, as clap has it.
+const WRONG_USAGE: u8 = 2;
+
+/// The command whose options may stand in a settings file.
+const SERVE: &str = "serve";
+
+/// The command line over the settings file, if one is named.
+fn parsed() -> Result<(Arguments, Parsed), clap::Error> {
+    let program = Program {
+        command: command::<Arguments>(COMMIT),
+        owner: SERVE,
+        secrets: &SECRETS,
+        variable: &variable,
+    };
+    let parsed = program.parse(std::env::args_os().collect())?;
+    let arguments = Arguments::from_arg_matches(&parsed.matches)?;
+    Ok((arguments, parsed))
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments: Arguments = arguments(COMMIT);
+    let (arguments, parsed) = parsed().unwrap_or_else(|error| error.exit());
+    let is_check = matches!(arguments.command, Command::Config(_));
+    if !is_check && !parsed.mistakes.is_empty() {
+        for mistake in &parsed.mistakes {
+            tell(&format!("keyway: {mistake}"));
+        }
+        return ExitCode::from(WRONG_USAGE);
+    }
     let unread = unread_variables::<Arguments>();
     if !matches!(arguments.command, Command::Serve(_)) {
         unread
@@ -125,6 +134,11 @@ async fn main() -> ExitCode {
     }
     let result = match arguments.command {
         Command::Serve(serve) => serve::run(*serve, unread).await,
+        Command::Config(command) => match config::run(&command, &parsed) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::from(WRONG_USAGE),
+            Err(error) => Err(error),
+        },
         Command::AccessKey(command) => access_key::run(command).await,
         Command::Policy(command) => match policy::run(command) {
             Ok(true) => Ok(()),
@@ -138,8 +152,8 @@ async fn main() -> ExitCode {
         Command::Table(command) => table::run(command).await,
         Command::RewrapKeys(job) => migration::rewrap(job).await,
         Command::RestoreKeys(job) => migration::restore(job).await,
-        Command::Root(RootCommand::Save(save)) => save_root(&save).await,
-        Command::ChangePassphrase(ChangePassphrase { operator, new }) => {
+        Command::Root(command) => root::run(command).await,
+        Command::ChangePassphrase(ChangePassphrase { operator, new, .. }) => {
             match must_exist(&operator) {
                 Ok(()) => change_passphrase(&operator, &new).await,
                 Err(error) => Err(error),

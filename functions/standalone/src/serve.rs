@@ -7,18 +7,19 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
 use keyway_deployment_assembly::{
-    Audit, Process, Proof, Services, Settings, Sweeping, SystemMachine, Writing, conceal_memory,
-    default_key_id, follow_changes, instance, keep_up, metrics, places, raise_open_files,
+    Audit, Process, Proof, Services, Settings, Sweeping, SystemMachine, Upkeep, Writing,
+    conceal_memory, default_key_id, follow_changes, instance, metrics, places, raise_open_files,
     root_access_key,
 };
 use keyway_deployment_aws::ObjectStore;
 use keyway_dialect_kes::Kes;
 use keyway_domain::access::{NewAccessKey, RootAccessKey};
 use keyway_domain::machine::Machine;
+use keyway_domain::one_line;
 use keyway_domain::ports::TableReader;
 use keyway_domain::service::ServiceState;
 use keyway_http::{BodyMemory, Mount, Site, Stopwatch};
-use keyway_logging::{LogFormat, start_log};
+use keyway_logging::{LogFormat, check_levels, start_log};
 use keyway_metrics::{Metrics, Open};
 use keyway_runtime_hyper::{
     Address, Bounds, Clients, Crowded, HandshakeFailure, Listener, Tls, listen, listen_tls,
@@ -116,22 +117,39 @@ enum Metering {
 }
 
 impl Serve {
-    /// Refuses options that would be ignored beside the others.
-    fn options_go_together(&self) -> anyhow::Result<()> {
+    /// The options that would be ignored beside the others.
+    pub(crate) fn options_without_effect(&self) -> Vec<String> {
+        let mut found = Vec::new();
         if self.default_key_id.is_some() && !self.start {
-            bail!("--default-key-id (KEYWAY_DEFAULT_KEY_ID) belongs to --start (KEYWAY_START)");
+            let text = "--default-key-id (KEYWAY_DEFAULT_KEY_ID) belongs to --start (KEYWAY_START)";
+            found.push(text.to_owned());
         }
         if self.insecure_http && self.tls_cert.is_some() {
-            bail!(
-                "--insecure-http (KEYWAY_INSECURE_HTTP) and --tls-cert (KEYWAY_TLS_CERT) exclude each other"
-            );
+            let text = "--insecure-http (KEYWAY_INSECURE_HTTP) and --tls-cert (KEYWAY_TLS_CERT) exclude each other";
+            found.push(text.to_owned());
         }
-        match self.settings.kes.changed() {
-            Some(option) if !self.kes.is_asked_for() => {
-                bail!("{option} belongs to --kes-listen (KEYWAY_KES_LISTEN)")
-            }
-            _ => Ok(()),
+        if let Some(option) = self.settings.kes.changed()
+            && !self.kes.is_asked_for()
+        {
+            found.push(format!(
+                "{option} belongs to --kes-listen (KEYWAY_KES_LISTEN)"
+            ));
         }
+        found
+    }
+
+    /// What is wrong with the settings, as far as it shows without opening the deployment.
+    pub(crate) fn mistakes(&self) -> Vec<String> {
+        let mut found = self.options_without_effect();
+        let checks = [
+            check_levels(&self.log).context("--log (KEYWAY_LOG)"),
+            default_key_id(self.default_key_id.as_deref()).map(drop),
+            root_access_key().map(drop),
+            kes_listener::check(&self.settings.kes),
+        ];
+        let wrong = checks.into_iter().filter_map(Result::err);
+        found.extend(wrong.map(|error| one_line(error.as_ref())));
+        found
     }
 
     /// Without --table, --region was the signatures' region up to 0.1.0.
@@ -161,7 +179,10 @@ pub(crate) async fn run(mut serve: Serve, unread: Vec<String>) -> anyhow::Result
     for unread in unread {
         tracing::warn!("{unread}");
     }
-    serve.options_go_together()?;
+    let without_effect = serve.options_without_effect();
+    if !without_effect.is_empty() {
+        bail!("{}", without_effect.join("; "));
+    }
     serve.take_former_region();
     let open_files = raise_open_files();
     let stop = stop_signal()?;
@@ -217,13 +238,14 @@ pub(crate) async fn run(mut serve: Serve, unread: Vec<String>) -> anyhow::Result
     }
     announce(&serve, status, &addresses);
     let following = follow_changes(&ports, &server);
-    let upkeep = tokio::spawn(keep_up(server));
+    let uses = ports.use_recorder(&server);
+    let upkeep = Upkeep::start(server, uses);
     let bounds = Bounds {
         connections: places(open_files, listeners.len()),
         ..Bounds::default()
     };
     serve_all(listeners, &bounds, stop).await;
-    upkeep.abort();
+    upkeep.stop().await;
     following.abort();
     sweeping.stop().await;
     audit.finish().await;

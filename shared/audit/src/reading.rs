@@ -1,13 +1,15 @@
 //! Reads the table's audit log, hour by hour.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use keyway_domain::audit::{AuditLog, AuditLogError, Event, EventPage, EventQuery};
-use keyway_domain::ports::{Clock, Consistency, Kind, Record, StoreError, TableReader};
+use keyway_domain::ports::{Clock, Consistency, Kind, Page, Record, StoreError, TableReader};
 
 use crate::lines::BATCH_SPAN;
 use crate::packed::text;
@@ -17,6 +19,8 @@ use crate::table::id_time;
 const MOST_HOURS: usize = 400;
 /// How many records are read at once. They may be large.
 const RECORDS: usize = 16;
+/// How many hours are asked for at once when a whole log is read. Each may return [`RECORDS`] records.
+const HOURS_AT_ONCE: usize = 8;
 /// Other processes' clocks may be ahead of this one's, and this one may have been an hour ahead before it was set back.
 const AHEAD: SignedDuration = SignedDuration::from_hours(2);
 /// How far reading a whole log goes beyond both ends of the span. After its clock is set, a writer's events continue
@@ -102,9 +106,19 @@ impl TableLog {
                 .saturating_add(MARGIN)
                 .map_or(end, |until| until.min(end))
         });
-        while hour < end {
-            self.part(kind, &part(hour), &mut each).await?;
+        let hours = std::iter::from_fn(|| {
+            let this = (hour < end).then_some(hour)?;
             hour = hour.saturating_add(HOUR).unwrap_or(end);
+            Some(part(this))
+        });
+        // Most hours of a year are empty, so the time to answer is nearly all of the time that a long span takes.
+        let first_pages = stream::iter(hours).map(|part| async move {
+            let page = self.table.page(kind, &part, None, RECORDS).await?;
+            Ok::<_, StoreError>((part, page))
+        });
+        let mut first_pages = pin!(first_pages.buffered(HOURS_AT_ONCE));
+        while let Some((part, page)) = first_pages.try_next().await? {
+            self.rest(kind, &part, page, &mut each).await?;
         }
         Ok(())
     }
@@ -134,18 +148,28 @@ impl TableLog {
         part: &str,
         each: &mut (impl FnMut(Record) + Send),
     ) -> Result<bool, StoreError> {
-        let mut after: Option<String> = None;
+        let page = self.table.page(kind, part, None, RECORDS).await?;
+        self.rest(kind, part, page, each).await
+    }
+
+    /// Like [`TableLog::part`], when its first page was read.
+    async fn rest(
+        &self,
+        kind: Kind,
+        part: &str,
+        mut page: Page,
+        each: &mut (impl FnMut(Record) + Send),
+    ) -> Result<bool, StoreError> {
+        let mut is_any = false;
         loop {
-            let page = self
-                .table
-                .page(kind, part, after.as_deref(), RECORDS)
-                .await?;
-            if let Some(last) = page.records.last() {
-                after = Some(last.id.clone());
-            }
+            let last = page.records.last().map(|last| last.id.clone());
+            is_any |= last.is_some();
             page.records.into_iter().for_each(&mut *each);
-            if !page.more {
-                return Ok(after.is_some());
+            match last {
+                Some(last) if page.more => {
+                    page = self.table.page(kind, part, Some(&last), RECORDS).await?;
+                }
+                _ => return Ok(is_any),
             }
         }
     }

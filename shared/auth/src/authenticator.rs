@@ -174,19 +174,28 @@ impl Signatures {
             return Err(SignatureError::Service { accepted: services }.into());
         }
         let caller = credential.caller.of_new_request();
+        let used = {
+            let credentials = Arc::clone(&self.credentials);
+            move || credentials.used(&credential)
+        };
         let signing_keys = Arc::clone(&self.signing_keys);
         let verify = move |remainder: Remainder, body: &[u8]| {
             let verified = remainder.verify(body, &signing_keys);
             verified.map_err(|denied| E::from(AuthError::Signature(denied)))
         };
         Ok(match remainder {
-            Remainder::Nothing => Proof::Proven(caller),
+            Remainder::Nothing => {
+                used();
+                Proof::Proven(caller)
+            }
             remainder @ Remainder::Payload(_) => {
+                used();
                 Proof::Signed(caller, Box::new(move |body| verify(remainder, body)))
             }
             remainder @ Remainder::Signature(_) => Proof::Unproven(Box::new(move |body| {
                 verify(remainder, body)?;
                 refusal().map_err(|denied| E::from(AuthError::Signature(denied)))?;
+                used();
                 Ok(caller)
             })),
         })

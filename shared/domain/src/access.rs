@@ -2,8 +2,11 @@
 
 mod authorization;
 mod lookup;
+mod name;
 mod operator;
+mod rotation;
 mod sessions;
+mod uses;
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,11 +15,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::keyring::{Binding, Wrapped};
+use crate::keyring::{Binding, HoldsSecrets, Wrapped};
 use crate::ports::Kind;
 use crate::repository::Noun;
 
-use sessions::StoredSession;
+use sessions::{PARENT_ORIGIN, StoredSession};
 
 pub use crate::ids::AccessKeyId;
 pub use crate::paths::AllowedCall;
@@ -25,8 +28,13 @@ pub use lookup::{
     Credential, Credentials, ROOT_ACCESS_KEY_SECRET, ROOT_ACCESS_KEY_TTL, ROOT_SECRET_LENGTHS,
     RootAccessKey,
 };
-pub use operator::{AccessKeySummary, AccessKeys, NewAccessKey};
+pub use name::AccessKeyName;
+pub use operator::{
+    AccessKeySummary, AccessKeys, ListedAccessKeys, NewAccessKey, WantedAccessKey, list_access_keys,
+};
+pub use rotation::{LONGEST_OVERLAP, RotatedAccessKey};
 pub use sessions::{Lifetime, Session, SessionName, Sessions, WantedSession};
+pub use uses::{USE_PRECISION, UseRecorder};
 
 /// The AWS account id that this deployment reports: 12 digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +92,7 @@ impl Envelope {
 
 /// The access-key record. It holds no secret in the clear.
 #[derive(Serialize, Deserialize)]
-struct StoredAccessKey {
+pub(crate) struct StoredAccessKey {
     format: u8,
     created_at: Timestamp,
     expires_at: Option<Timestamp>,
@@ -97,10 +105,26 @@ struct StoredAccessKey {
     /// Takes precedence over the deployment's setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     envelope: Option<Envelope>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<AccessKeyName>,
+    /// The access key that took this one's place in a rotation. This one then has an expiry date, which older releases
+    /// obey too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    replaced_by: Option<String>,
 }
 
 impl Noun for StoredAccessKey {
     const KIND: Kind = Kind::AccessKey;
+}
+
+impl HoldsSecrets for StoredAccessKey {
+    fn secrets(&mut self) -> Vec<(u32, &'static str, &mut Wrapped)> {
+        let own = (1, SECRET_ORIGIN, &mut self.secret);
+        let token = (self.session_token.as_mut()).map(|token| (1, TOKEN_ORIGIN, token));
+        let parent =
+            (self.session.as_mut()).map(|session| (1, PARENT_ORIGIN, &mut session.parent_secret));
+        [own].into_iter().chain(token).chain(parent).collect()
+    }
 }
 
 const SECRET_ORIGIN: &str = "access-key/secret";

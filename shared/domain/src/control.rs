@@ -195,7 +195,7 @@ impl ServiceControl {
             {
                 return Err(KmsError::Conflict("KMS already running"));
             }
-            let config = self.changed(how, changes, before).await?;
+            let mut config = self.changed(how, changes, before).await?;
             self.work(before, &config).await?;
             let was = before.and_then(|before| before.key_directory.as_deref());
             let is = config.key_directory.as_deref();
@@ -215,6 +215,13 @@ impl ServiceControl {
                 },
                 _ => None,
             };
+            // A Vault may have been slow to try. The root that wrapped the credential may be an old one by now.
+            if let Some(vault) = &mut config.vault
+                && let Some(secret) = changes.auth.as_ref().and_then(|auth| auth.secret())
+            {
+                let credential = self.wrappers.wrap_credential(&vault.settings, secret).await;
+                vault.credential = Some(credential?);
+            }
             let seen = stored.as_ref().map(|(_, seen)| *seen);
             let written = self.written(&config, seen).await;
             // If nothing was written, the keyring is in both folders, which does no harm. The record says which one is

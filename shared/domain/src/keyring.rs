@@ -1,6 +1,8 @@
 //! Wraps the deployment's secrets: the [`KeyWrapper`] port, and the root keyring that implements it.
 
 mod on_demand;
+mod rotation;
+mod stored;
 
 use std::sync::Arc;
 
@@ -8,7 +10,6 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use keyway_crypto::{Blob, EncryptionContext, Key256, Purpose, SecretBytes, mac_sha256, seal};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroize;
 
 use crate::encoding::{self, base64_bytes};
 use crate::error::{Fault, KmsError, one_line};
@@ -17,9 +18,12 @@ use crate::ports::{
     Clock, Consistency, Kind, Random, RandomError, Record, Revision, SecretStore, StoreError,
     TableReader, TableWriter,
 };
-use crate::repository::{self, won};
+use crate::repository::{self, Noun, won};
 
-pub use on_demand::KeyringOnDemand;
+pub use on_demand::{KeyringOnDemand, LOOK_AGAIN_AFTER};
+pub(crate) use rotation::WRITE_MARGIN;
+pub use rotation::{Retired, RootError};
+use stored::StoredKeyring;
 
 /// The name of the root keyring in the secret store.
 pub const KEYRING_SECRET: &str = "root-keyring";
@@ -62,6 +66,12 @@ pub enum OpenError {
         "the root keyring belongs to another deployment than the table; both must come from the same place"
     )]
     KeyringForeign,
+    /// The table names a newest root that the keyring does not hold.
+    #[error(
+        "the root keyring is an older copy: it does not hold the root {0}, which the table names as the newest one; put \
+         back the newest copy of the keyring"
+    )]
+    KeyringOld(String),
     /// The root keyring was read but is damaged.
     #[error("the root keyring is damaged: {0}")]
     KeyringDamaged(&'static str),
@@ -130,6 +140,31 @@ impl Wrapped {
         &self.wrapper
     }
 
+    /// The id of the root under which it was wrapped; `None` if another wrapper made it.
+    pub(crate) fn root(&self) -> Result<Option<&str>, KmsError> {
+        if self.wrapper != RootKeyring::NAME {
+            return Ok(None);
+        }
+        let blob = parsed(&self.bytes).map_err(|error| kms_error("a wrapped secret", error))?;
+        Ok(Some(blob.key_id()))
+    }
+
+    /// The same secret under the keyring's newest root; `None` if it needs no change.
+    pub(crate) async fn renewed(
+        &self,
+        keyring: &RootKeyring,
+        binding: &Binding<'_>,
+    ) -> Result<Option<Self>, KmsError> {
+        match self.root()? {
+            Some(root) if root != keyring.newest_root() => {
+                let opened = self.open(keyring, binding).await?;
+                let renewed = Self::seal(keyring, binding, opened.expose()).await?;
+                Ok(Some(renewed))
+            }
+            _ => Ok(None),
+        }
+    }
+
     pub(crate) async fn seal(
         wrapper: &dyn KeyWrapper,
         binding: &Binding<'_>,
@@ -162,6 +197,39 @@ impl Wrapped {
     }
 }
 
+/// A stored type that holds secrets which the root keyring may have wrapped.
+pub(crate) trait HoldsSecrets: Noun {
+    /// The wrapped secrets, each with the version and the origin that it is bound to. It is also bound to the record's id.
+    fn secrets(&mut self) -> Vec<(u32, &'static str, &mut Wrapped)>;
+
+    /// The roots under which the secrets of this record are wrapped.
+    fn roots(record: &Record) -> Result<Vec<String>, KmsError> {
+        let mut noun = Self::of(record)?;
+        let mut roots = Vec::new();
+        for (_, _, wrapped) in noun.secrets() {
+            roots.extend(wrapped.root()?.map(str::to_owned));
+        }
+        Ok(roots)
+    }
+
+    /// The record's value with every secret under the keyring's newest root.
+    async fn renewed(record: &Record, keyring: &RootKeyring) -> Result<Vec<u8>, KmsError> {
+        let mut noun = Self::of(record)?;
+        for (version, origin, wrapped) in noun.secrets() {
+            let id = record.id.as_str();
+            let binding = Binding {
+                id,
+                version,
+                origin,
+            };
+            if let Some(renewed) = wrapped.renewed(keyring, &binding).await? {
+                *wrapped = renewed;
+            }
+        }
+        encoding::encode(&noun)
+    }
+}
+
 pub(crate) fn kms_error(what: &'static str, error: WrapError) -> KmsError {
     match error {
         WrapError::Unavailable(source) => KmsError::Unavailable(Fault::new(what, source)),
@@ -169,10 +237,14 @@ pub(crate) fn kms_error(what: &'static str, error: WrapError) -> KmsError {
     }
 }
 
-/// The root keys of one deployment, held in memory and stored in the secret store. The last one wraps; all unwrap.
+/// The root keys of one deployment, held in memory and stored in the secret store. The last one wraps; all unwrap. It
+/// never changes: a rotation writes another one, and [`KeyringOnDemand`] exchanges them.
 pub struct RootKeyring {
     deployment: String,
+    /// Oldest first, never empty.
     roots: Vec<Root>,
+    /// The ids of the roots that were taken out.
+    retired: Vec<String>,
     /// Whether every record of the table was signed when the keyring was read.
     signed: bool,
     random: Arc<dyn Random>,
@@ -180,6 +252,7 @@ pub struct RootKeyring {
 
 struct Root {
     id: String,
+    created_at: Timestamp,
     key: Key256,
     /// The keys that sign the records of each kind, in the order of [`Kind::ALL`].
     record_keys: [Key256; Kind::ALL.len()],
@@ -196,9 +269,10 @@ fn record_key(root: &Key256, kind: Kind) -> Key256 {
 }
 
 impl Root {
-    fn new(id: String, key: Key256) -> Self {
+    fn new(id: String, created_at: Timestamp, key: Key256) -> Self {
         Self {
             id,
+            created_at,
             record_keys: Kind::ALL.map(|kind| record_key(&key, kind)),
             key,
         }
@@ -219,6 +293,10 @@ struct Deployment {
     /// The first start is under way or was cut off, so there may be no keyring yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     establishing: bool,
+    /// The id of the newest root; absent until the first rotation. The record is not signed, so this only tells a process
+    /// that its keyring may be older than the stored one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    root: Option<String>,
 }
 
 /// The deployment's record as it was read.
@@ -228,64 +306,34 @@ struct Marked {
 }
 
 impl Marked {
-    /// Records that there is a keyring. Another process that records it first writes the same.
-    async fn finish(&self, table: &dyn TableWriter, random: &dyn Random) -> Result<(), OpenError> {
+    /// Whether the record names the keyring's newest root.
+    fn names_newest_of(&self, keyring: &RootKeyring) -> bool {
+        self.deployment.root.as_deref() == keyring.announced_root()
+    }
+
+    /// Records that there is a keyring, and which root is its newest. Another process that records it first writes the
+    /// same. After a rotation that was cut off, this completes what the table says.
+    ///
+    /// The keyring must hold the root that the record names, so that the record never names an older root than before.
+    async fn finish(
+        &self,
+        keyring: &RootKeyring,
+        table: &dyn TableWriter,
+        random: &dyn Random,
+    ) -> Result<(), OpenError> {
         let Deployment {
             deployment,
             created_at,
             establishing,
             ..
         } = &self.deployment;
-        if !establishing {
+        if !establishing && self.names_newest_of(keyring) {
             return Ok(());
         }
-        let record = deployment_record(deployment, *created_at, false, random)?;
+        let newest = keyring.announced_root();
+        let record = deployment_record(deployment, *created_at, false, newest, random)?;
         repository::write(table, &record, Some(self.revision)).await?;
         Ok(())
-    }
-}
-
-/// The keyring's JSON in the secret store.
-#[derive(Serialize, Deserialize)]
-struct StoredKeyring {
-    format: u8,
-    deployment: String,
-    roots: Vec<StoredRoot>,
-    /// Whether every record of the table is signed.
-    #[serde(default)]
-    signed: bool,
-}
-
-impl StoredKeyring {
-    fn parse(value: &SecretBytes) -> Result<Self, OpenError> {
-        let stored: Self = serde_json::from_slice(value.expose())
-            .map_err(|_| OpenError::KeyringDamaged("it is not the JSON that keyway writes"))?;
-        if stored.format != encoding::FORMAT {
-            return Err(OpenError::KeyringDamaged(
-                "its format is not known to this version",
-            ));
-        }
-        Ok(stored)
-    }
-
-    fn encode(&self) -> Result<SecretBytes, OpenError> {
-        encoding::encode(self)
-            .map(SecretBytes::from)
-            .map_err(OpenError::Operation)
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct StoredRoot {
-    id: String,
-    created_at: Timestamp,
-    #[serde(with = "base64_bytes")]
-    key: Vec<u8>,
-}
-
-impl Drop for StoredRoot {
-    fn drop(&mut self) {
-        self.key.zeroize();
     }
 }
 
@@ -320,7 +368,7 @@ impl RootKeyring {
                     None => mark(table, clock, random.as_ref()).await?,
                 };
                 let id = &marked.deployment.deployment;
-                let fresh = new_keyring(id, clock, random.as_ref())?;
+                let fresh = StoredKeyring::fresh(id, clock, random.as_ref())?.encode()?;
                 let is_written = won(secrets.put(KEYRING_SECRET, &fresh, None).await)?;
                 let keyring = if is_written {
                     Self::parse(&fresh, Arc::clone(&random))?
@@ -333,7 +381,7 @@ impl RootKeyring {
             }
         };
         keyring.must_be_of(&marked)?;
-        marked.finish(table, random.as_ref()).await?;
+        marked.finish(&keyring, table, random.as_ref()).await?;
         Ok(keyring)
     }
 
@@ -357,7 +405,8 @@ impl RootKeyring {
 
     async fn adopt(&self, table: &dyn TableWriter, clock: &dyn Clock) -> Result<(), OpenError> {
         let random = self.random.as_ref();
-        let record = deployment_record(&self.deployment, clock.now(), false, random)?;
+        let newest = self.announced_root();
+        let record = deployment_record(&self.deployment, clock.now(), false, newest, random)?;
         if repository::write(table, &record, None).await? {
             tracing::warn!(
                 "the table held no deployment and is taken as an empty one of this root keyring, as it was asked for"
@@ -386,10 +435,12 @@ impl RootKeyring {
     }
 
     fn must_be_of(&self, marked: &Marked) -> Result<(), OpenError> {
-        if self.deployment == marked.deployment.deployment {
-            Ok(())
-        } else {
-            Err(OpenError::KeyringForeign)
+        if self.deployment != marked.deployment.deployment {
+            return Err(OpenError::KeyringForeign);
+        }
+        match &marked.deployment.root {
+            Some(root) if !self.holds(root) => Err(OpenError::KeyringOld(root.clone())),
+            _ => Ok(()),
         }
     }
 
@@ -401,18 +452,58 @@ impl RootKeyring {
             .map(|root| {
                 let key = Key256::try_from(root.key.as_slice())
                     .map_err(|_| OpenError::KeyringDamaged("a root key is not 32 bytes long"))?;
-                Ok(Root::new(root.id.clone(), key))
+                Ok(Root::new(root.id.clone(), root.created_at, key))
             })
             .collect::<Result<_, OpenError>>()?;
         if roots.is_empty() {
             return Err(OpenError::KeyringDamaged("it holds no root key"));
         }
         Ok(Self {
-            deployment: stored.deployment,
+            deployment: stored.deployment.clone(),
             roots,
+            retired: stored.retired.clone(),
             signed: stored.signed,
             random,
         })
+    }
+
+    /// The id of the root that wraps and signs.
+    pub fn newest_root(&self) -> &str {
+        self.roots.last().map_or("", |root| &root.id)
+    }
+
+    /// What the deployment's record names as the newest root: none before the first rotation.
+    fn announced_root(&self) -> Option<&str> {
+        (self.roots.len() > 1 || !self.retired.is_empty()).then(|| self.newest_root())
+    }
+
+    /// Whether every record of the table was signed when it was read.
+    pub(crate) const fn all_are_signed(&self) -> bool {
+        self.signed
+    }
+
+    /// Whether it holds the root of this id.
+    pub(crate) fn holds(&self, root: &str) -> bool {
+        self.roots.iter().any(|held| held.id == root)
+    }
+
+    /// The ids of its roots and when they were made, oldest first.
+    pub fn roots(&self) -> impl Iterator<Item = (&str, Timestamp)> {
+        self.roots
+            .iter()
+            .map(|root| (root.id.as_str(), root.created_at))
+    }
+
+    /// Whether it can take the place of an earlier keyring in memory. It cannot if it lost a root that was not retired,
+    /// or the mark that all records are signed: then it is an older copy, or another deployment's.
+    fn follows(&self, earlier: &Self) -> bool {
+        let has_root = |root: &Root| {
+            let is_held = |held: &Root| held.id == root.id && held.key.ct_eq(root.key.expose());
+            self.roots.iter().any(is_held) || self.retired.contains(&root.id)
+        };
+        self.deployment == earlier.deployment
+            && (self.signed || !earlier.signed)
+            && earlier.roots.iter().all(has_root)
     }
 
     /// The id of its deployment.
@@ -471,7 +562,7 @@ impl KeyWrapper for RootKeyring {
         binding: &Binding<'_>,
         wrapped: &[u8],
     ) -> Result<SecretBytes, WrapError> {
-        let blob = Blob::parse(Purpose::Wrap, wrapped).map_err(|_| WrapError::NotAuthentic)?;
+        let blob = parsed(wrapped)?;
         let root = self
             .roots
             .iter()
@@ -482,6 +573,10 @@ impl KeyWrapper for RootKeyring {
     }
 }
 
+fn parsed(wrapped: &[u8]) -> Result<Blob<'_>, WrapError> {
+    Blob::parse(Purpose::Wrap, wrapped).map_err(|_| WrapError::NotAuthentic)
+}
+
 /// Reads the keyring and the table's deployment concurrently.
 async fn look(
     table: &dyn TableReader,
@@ -490,10 +585,14 @@ async fn look(
 ) -> Result<(Option<RootKeyring>, Option<Marked>), OpenError> {
     let (keyring, marked) = futures_util::future::join(kept(secrets, random), marked(table)).await;
     let (keyring, marked) = (keyring?, marked?);
-    // If only one was found, another process may have made its first start between the two reads, so read again.
     match (keyring, marked) {
+        // If only one was found, another process may have made its first start between the two reads, so read again.
         (Some(keyring), None) => Ok((Some(keyring), self::marked(table).await?)),
         (None, Some(marked)) if !marked.deployment.establishing => {
+            Ok((kept(secrets, random).await?, Some(marked)))
+        }
+        // The root may have been rotated between the two reads.
+        (Some(keyring), Some(marked)) if keyring.must_be_of(&marked).is_err() => {
             Ok((kept(secrets, random).await?, Some(marked)))
         }
         found => Ok(found),
@@ -538,7 +637,7 @@ async fn mark(
 ) -> Result<Marked, OpenError> {
     let mut id = [0; 16];
     random.fill(&mut id)?;
-    let record = deployment_record(&uuid_v4(id), clock.now(), true, random)?;
+    let record = deployment_record(&uuid_v4(id), clock.now(), true, None, random)?;
     repository::write(table, &record, None).await?;
     marked(table).await?.ok_or(OpenError::NotEstablished)
 }
@@ -547,6 +646,7 @@ fn deployment_record(
     deployment: &str,
     created_at: Timestamp,
     establishing: bool,
+    newest_root: Option<&str>,
     random: &dyn Random,
 ) -> Result<Record, OpenError> {
     Ok(Record {
@@ -558,28 +658,9 @@ fn deployment_record(
             deployment: deployment.to_owned(),
             created_at,
             establishing,
+            root: newest_root.map(str::to_owned),
         })
         .map_err(OpenError::Operation)?,
         expires_at: None,
     })
-}
-
-fn new_keyring(
-    deployment: &str,
-    clock: &dyn Clock,
-    random: &dyn Random,
-) -> Result<SecretBytes, OpenError> {
-    let mut key = vec![0; 32];
-    random.fill(&mut key)?;
-    let keyring = StoredKeyring {
-        format: encoding::FORMAT,
-        deployment: deployment.to_owned(),
-        roots: vec![StoredRoot {
-            id: "r1".to_owned(),
-            created_at: clock.now(),
-            key,
-        }],
-        signed: true,
-    };
-    keyring.encode()
 }

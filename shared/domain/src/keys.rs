@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::encoding;
 use crate::error::{Fault, KmsError};
-use crate::keyring::{Binding, KeyWrapper, Wrapped};
+use crate::keyring::{Binding, HoldsSecrets, KeyWrapper, Wrapped};
 use crate::ports::{Kind, Random, Record};
 use crate::repository::Noun;
 
@@ -286,7 +286,13 @@ impl MasterKey {
         self.wrapped().any(|wrapped| wrapped.wrapper() == wrapper)
     }
 
-    /// Whether all of them are wrapped by this wrapper.
+    /// The newest date that it holds of the past.
+    pub(crate) fn newest_date(&self) -> Timestamp {
+        let made = self.versions.iter().map(|version| version.created_at);
+        made.fold(self.created_at, Timestamp::max)
+    }
+
+    /// Whether its material and its HMAC key are wrapped by this wrapper.
     pub(crate) fn is_wrapped_only_by(&self, wrapper: &str) -> bool {
         self.wrapped().all(|wrapped| wrapped.wrapper() == wrapper)
     }
@@ -339,8 +345,12 @@ impl MasterKey {
         Binding {
             id: self.id.as_str(),
             version,
-            origin: (self.spec.bound_origin()).unwrap_or(self.origin.as_str()),
+            origin: self.bound_origin(),
         }
+    }
+
+    fn bound_origin(&self) -> &'static str {
+        (self.spec.bound_origin()).unwrap_or(self.origin.as_str())
     }
 
     /// The wrapped HMAC key.
@@ -422,6 +432,16 @@ impl Noun for MasterKey {
             return Err(Fault::plain("a key's record is not the key's").into());
         }
         Ok(key)
+    }
+}
+
+impl HoldsSecrets for MasterKey {
+    fn secrets(&mut self) -> Vec<(u32, &'static str, &mut Wrapped)> {
+        let origin = self.bound_origin();
+        let versions = self.versions.iter_mut();
+        let materials = versions.map(|version| (version.version, origin, &mut version.material));
+        let hmac = self.hmac.as_mut().map(|hmac| (1, HMAC_ORIGIN, hmac));
+        materials.chain(hmac).collect()
     }
 }
 

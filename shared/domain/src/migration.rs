@@ -16,20 +16,20 @@ use crate::wrappers::Wrappers;
 /// The progress of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Progress {
-    /// Keys checked so far.
+    /// Keys or records checked so far.
     pub done: u64,
-    /// Keys when the job began.
+    /// Keys or records when the job began.
     pub total: u64,
 }
 
 /// The result of a job.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Keys that it changed.
+    /// Keys or records that it changed.
     pub changed: u64,
-    /// Keys that needed no change.
+    /// Those that needed no change.
     pub unchanged: u64,
-    /// Keys that failed, and why; for the operator.
+    /// Those that failed, and why; for the operator.
     pub failed: Vec<(String, KmsError)>,
 }
 
@@ -133,24 +133,34 @@ impl KeyMigration {
         key: &mut MasterKey,
         wrapper: &dyn KeyWrapper,
     ) -> Result<(), KmsError> {
+        let mut opened = Vec::new();
         for version in key.versions() {
             let material = key
                 .material(version)
                 .ok_or(Fault::plain("a version is missing"))?;
-            if material.wrapper() == wrapper.name() {
-                continue;
+            if material.wrapper() != wrapper.name() {
+                let binding = key.binding(version);
+                let material = material.open_by(&self.wrappers, config, &binding).await?;
+                opened.push((version, material));
             }
+        }
+        let hmac = match key.hmac_key() {
+            Some(hmac) if hmac.wrapper() != wrapper.name() => {
+                let binding = key.hmac_binding();
+                Some(hmac.open_by(&self.wrappers, config, &binding).await?)
+            }
+            _ => None,
+        };
+        // Everything is open before anything is wrapped: a Vault may be slow, and the root that wraps may be retired
+        // a while after it was rotated.
+        for (version, material) in opened {
             let binding = key.binding(version);
-            let opened = material.open_by(&self.wrappers, config, &binding).await?;
-            let wrapped = Wrapped::seal(wrapper, &binding, opened.expose()).await?;
+            let wrapped = Wrapped::seal(wrapper, &binding, material.expose()).await?;
             key.set_material(version, wrapped);
         }
-        if let Some(hmac) = key.hmac_key()
-            && hmac.wrapper() != wrapper.name()
-        {
+        if let Some(hmac) = hmac {
             let binding = key.hmac_binding();
-            let opened = hmac.open_by(&self.wrappers, config, &binding).await?;
-            let wrapped = Wrapped::seal(wrapper, &binding, opened.expose()).await?;
+            let wrapped = Wrapped::seal(wrapper, &binding, hmac.expose()).await?;
             key.set_hmac_key(wrapped);
         }
         Ok(())
@@ -229,8 +239,8 @@ impl KeyMigration {
 }
 
 impl Outcome {
-    /// Counts one key. A failure that affects all keys ends the job.
-    fn add(&mut self, id: &str, done: Result<bool, KmsError>) -> Result<(), KmsError> {
+    /// Counts one record. A failure that affects all keys ends the job.
+    pub(crate) fn add(&mut self, id: &str, done: Result<bool, KmsError>) -> Result<(), KmsError> {
         match done {
             Ok(true) => self.changed += 1,
             Ok(false) => self.unchanged += 1,

@@ -27,6 +27,8 @@ pub enum Kind {
     Key,
     /// An access key: wrapped secret, policy, expiry.
     AccessKey,
+    /// When an access key was last used, under the access key's id.
+    AccessKeyUse,
     /// An alias of a key, under its name, or the names of a key's aliases.
     Alias,
     /// The service's configuration: one record.
@@ -45,9 +47,10 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Key,
         Self::AccessKey,
+        Self::AccessKeyUse,
         Self::Alias,
         Self::Config,
         Self::Bucket,
@@ -62,6 +65,7 @@ impl Kind {
         match self {
             Self::Key => "key",
             Self::AccessKey => "access-key",
+            Self::AccessKeyUse => "access-key-use",
             Self::Alias => "alias",
             Self::Config => "config",
             Self::Bucket => "bucket",
@@ -85,6 +89,7 @@ impl Kind {
             Self::Audit | Self::ErrorLog => Some(11),
             Self::Key
             | Self::AccessKey
+            | Self::AccessKeyUse
             | Self::Alias
             | Self::Config
             | Self::Bucket

@@ -36,11 +36,12 @@ const LONGEST_LINE: usize = 256;
 
 /// Whether records of this name are signed. The deployment's record is not: it says which keyring to look for, and
 /// another deployment's keyring is refused.
-const fn is_signed(kind: Kind, id: &str) -> bool {
+pub(crate) const fn is_signed(kind: Kind, id: &str) -> bool {
     match kind {
         Kind::Config => !matches!(id.as_bytes(), DEPLOYMENT),
         Kind::Key
         | Kind::AccessKey
+        | Kind::AccessKeyUse
         | Kind::Alias
         | Kind::Bucket
         | Kind::Policy
@@ -97,9 +98,17 @@ pub(crate) fn unverified_content(value: &[u8]) -> &[u8] {
     }
 }
 
+/// The id of the root under which a stored value says that it was signed.
+pub(crate) fn signing_root(value: &[u8]) -> Option<&str> {
+    match parse(value) {
+        Stored::Signed(signed) => Some(signed.root),
+        Stored::Unsigned | Stored::Damaged => None,
+    }
+}
+
 /// The result of verifying a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict<'a> {
+pub(crate) enum Verdict<'a> {
     /// Its content, written in this form by a holder of the keyring.
     True(&'a [u8]),
     /// It has no signature.
@@ -146,7 +155,7 @@ impl RootKeyring {
         })
     }
 
-    fn verdict<'a>(&self, record: &'a Record) -> Verdict<'a> {
+    pub(crate) fn verdict<'a>(&self, record: &'a Record) -> Verdict<'a> {
         let signed = match parse(&record.value) {
             Stored::Signed(signed) => signed,
             Stored::Unsigned => return Verdict::Unsigned,
@@ -205,8 +214,8 @@ impl<T: ?Sized> SignedTable<T> {
         if !is_signed(record.kind, &record.id) {
             return Ok(0);
         }
-        let keyring = self.keyring.keyring().await.map_err(unavailable)?;
-        let why = match keyring.verdict(record) {
+        let keyring = keyring_for(&self.keyring, record).await;
+        let why = match keyring.map_err(unavailable)?.verdict(record) {
             Verdict::True(content) => return Ok(record.value.len() - content.len()),
             Verdict::Unsigned if !self.keyring.all_are_signed().await.map_err(unavailable)? => {
                 return Ok(0);
@@ -225,7 +234,18 @@ impl<T: ?Sized> SignedTable<T> {
     }
 }
 
-fn stripped(mut record: Record, content: usize) -> Record {
+/// The keyring that verifies the record.
+async fn keyring_for(
+    keyring: &KeyringOnDemand,
+    record: &Record,
+) -> Result<Arc<RootKeyring>, WrapError> {
+    match parse(&record.value) {
+        Stored::Signed(signed) => keyring.keyring_for(signed.root).await,
+        Stored::Unsigned | Stored::Damaged => keyring.keyring().await,
+    }
+}
+
+pub(crate) fn stripped(mut record: Record, content: usize) -> Record {
     record.value.drain(..content);
     record
 }
@@ -312,7 +332,7 @@ impl<T: ?Sized> SignedTable<T> {
         if !is_signed(record.kind, &record.id) {
             return Ok(None);
         }
-        let keyring = self.keyring.own_keyring().await.map_err(unavailable)?;
+        let keyring = self.keyring.newest_keyring().await.map_err(unavailable)?;
         match keyring.signed(record) {
             Some(signed) => Ok(Some(signed)),
             None => Err(unavailable(WrapError::UnknownRoot)),
@@ -343,6 +363,16 @@ impl RecordsFound {
     pub const fn is_clean(&self) -> bool {
         self.refused.is_empty() && (self.unsigned.is_empty() || !self.marked)
     }
+
+    fn add(&mut self, record: Record, looked: Option<Looked>) {
+        match looked {
+            Some(Looked::Verified) => self.verified += 1,
+            Some(Looked::Signed) => self.signed += 1,
+            Some(Looked::Refused(why)) => self.refused.push((record.kind, record.id, why)),
+            Some(Looked::Unsigned) | None => self.unsigned.push((record.kind, record.id)),
+            Some(Looked::Gone) => {}
+        }
+    }
 }
 
 /// The result of checking one record.
@@ -356,13 +386,45 @@ enum Looked {
 }
 
 /// The result for a record; `None` when it has no signature and must get one.
-fn judged(keyring: &RootKeyring, record: &Record, may_sign: bool) -> Option<Looked> {
-    match keyring.verdict(record) {
+async fn judged(
+    keyring: &KeyringOnDemand,
+    record: &Record,
+    may_sign: bool,
+) -> Result<Option<Looked>, KmsError> {
+    let keyring = keyring_for(keyring, record).await;
+    let keyring = keyring.map_err(|error| crate::keyring::kms_error("the root keyring", error))?;
+    Ok(match keyring.verdict(record) {
         Verdict::True(_) => Some(Looked::Verified),
         Verdict::Forged(why) => Some(Looked::Refused(why)),
         Verdict::Unsigned if may_sign => None,
         Verdict::Unsigned => Some(Looked::Unsigned),
+    })
+}
+
+/// Verifies every record of the table below the signatures, without the privilege to write.
+///
+/// # Errors
+/// When the table or the keyring is unavailable.
+pub async fn verify_all(
+    stored: &dyn TableReader,
+    keyring: &KeyringOnDemand,
+) -> Result<RecordsFound, KmsError> {
+    let unavailable = |error| crate::keyring::kms_error("the root keyring", error);
+    keyring.own_keyring().await.map_err(unavailable)?;
+    let mut found = RecordsFound {
+        marked: keyring.all_are_signed().await.map_err(unavailable)?,
+        ..RecordsFound::default()
+    };
+    for kind in Kind::ALL.into_iter().filter(|kind| is_signed(*kind, "")) {
+        let mut scan = Scan::all(stored, kind);
+        while let Some(record) = scan.record().await? {
+            if is_signed(kind, &record.id) {
+                let looked = judged(keyring, &record, false).await?;
+                found.add(record, looked);
+            }
+        }
     }
+    Ok(found)
 }
 
 /// The operator's jobs on the stored records of a table, below the signatures.
@@ -391,7 +453,7 @@ impl SignedRecords {
     /// # Errors
     /// When the table or the keyring is unavailable.
     pub async fn verify(&self) -> Result<RecordsFound, KmsError> {
-        self.walk(None).await
+        verify_all(self.table.as_ref(), &self.keyring).await
     }
 
     /// Signs the records of older releases, and then marks in the keyring that all are signed. After that, a record
@@ -401,12 +463,12 @@ impl SignedRecords {
     /// # Errors
     /// As [`SignedRecords::verify`].
     pub async fn sign(&self, accept: &[(Kind, String)]) -> Result<RecordsFound, KmsError> {
-        let mut found = self.walk(Some(accept)).await?;
+        let mut found = self.walk(accept).await?;
         if found.marked || !found.unsigned.is_empty() || !found.refused.is_empty() {
             return Ok(found);
         }
         // A process of an older release may have written records meanwhile.
-        let again = self.walk(None).await?;
+        let again = self.verify().await?;
         found.unsigned = again.unsigned;
         found.refused = again.refused;
         if found.unsigned.is_empty() && found.refused.is_empty() {
@@ -419,9 +481,9 @@ impl SignedRecords {
         Ok(found)
     }
 
-    async fn walk(&self, sign: Option<&[(Kind, String)]>) -> Result<RecordsFound, KmsError> {
+    async fn walk(&self, accept: &[(Kind, String)]) -> Result<RecordsFound, KmsError> {
         let unavailable = |error| crate::keyring::kms_error("the root keyring", error);
-        let keyring = self.keyring.own_keyring().await.map_err(unavailable)?;
+        self.keyring.own_keyring().await.map_err(unavailable)?;
         let mut found = RecordsFound {
             marked: self.keyring.all_are_signed().await.map_err(unavailable)?,
             ..RecordsFound::default()
@@ -430,7 +492,7 @@ impl SignedRecords {
             let mut scan = Scan::all(self.table.as_ref(), kind);
             while let Some(record) = scan.record().await? {
                 if is_signed(kind, &record.id) {
-                    self.look(keyring, record, sign, &mut found).await?;
+                    self.look(record, accept, &mut found).await?;
                 }
             }
         }
@@ -439,53 +501,45 @@ impl SignedRecords {
 
     async fn look(
         &self,
-        keyring: &RootKeyring,
         record: Record,
-        sign: Option<&[(Kind, String)]>,
+        accept: &[(Kind, String)],
         found: &mut RecordsFound,
     ) -> Result<(), KmsError> {
         let is_named = |(kind, id): &(Kind, String)| {
             *kind == record.kind && (*id == record.id || id == EVERY_ID)
         };
-        let may_sign = sign.is_some_and(|accept| !found.marked || accept.iter().any(is_named));
-        let looked = match judged(keyring, &record, may_sign) {
+        let may_sign = !found.marked || accept.iter().any(is_named);
+        let looked = match judged(&self.keyring, &record, may_sign).await? {
             Some(looked) => Some(looked),
-            None if self.sign_one(keyring, &record).await? => Some(Looked::Signed),
+            None if self.sign_one(&record).await? => Some(Looked::Signed),
             // Another writer changed or removed it meanwhile.
-            None => tried(|| self.sign_current(keyring, &record)).await?,
+            None => tried(|| self.sign_current(&record)).await?,
         };
-        match looked {
-            Some(Looked::Verified) => found.verified += 1,
-            Some(Looked::Signed) => found.signed += 1,
-            Some(Looked::Refused(why)) => found.refused.push((record.kind, record.id, why)),
-            Some(Looked::Unsigned) | None => found.unsigned.push((record.kind, record.id)),
-            Some(Looked::Gone) => {}
-        }
+        found.add(record, looked);
         Ok(())
     }
 
     /// Signs the present record of this id, if it needs it; `None` when another writer was faster.
-    async fn sign_current(
-        &self,
-        keyring: &RootKeyring,
-        seen: &Record,
-    ) -> Result<Option<Looked>, KmsError> {
+    async fn sign_current(&self, seen: &Record) -> Result<Option<Looked>, KmsError> {
         let table = self.table.as_ref();
         let current = table.get(seen.kind, &seen.id, Consistency::Strong).await?;
         let Some(record) = current else {
             return Ok(Some(Looked::Gone));
         };
-        match judged(keyring, &record, true) {
+        match judged(&self.keyring, &record, true).await? {
             Some(looked) => Ok(Some(looked)),
             None => {
-                let is_signed = self.sign_one(keyring, &record).await?;
+                let is_signed = self.sign_one(&record).await?;
                 Ok(is_signed.then_some(Looked::Signed))
             }
         }
     }
 
     /// Whether the record was signed. It is not if it changed since it was seen.
-    async fn sign_one(&self, keyring: &RootKeyring, seen: &Record) -> Result<bool, KmsError> {
+    async fn sign_one(&self, seen: &Record) -> Result<bool, KmsError> {
+        let keyring = self.keyring.newest_keyring().await;
+        let keyring =
+            keyring.map_err(|error| crate::keyring::kms_error("the root keyring", error))?;
         let next = repository::again(seen, None, self.random.as_ref())?;
         let signed = keyring
             .signed(&next)

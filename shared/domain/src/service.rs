@@ -28,7 +28,7 @@ pub use changes::{Change, ConfigChanges, NewAuth};
 pub use folder::{KeyringFile, keep_keyring};
 pub use health::{Degraded, HealthCheck, WatchedTable, WriteFailure};
 
-const SERVICE_RECORD: &str = "service";
+pub(crate) const SERVICE_RECORD: &str = "service";
 
 /// The service's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

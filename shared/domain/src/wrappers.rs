@@ -181,6 +181,22 @@ impl Wrappers {
         })
     }
 
+    /// The credential of this Vault under the keyring's newest root; `None` if it needs no change.
+    pub(crate) async fn renewed_credential(
+        &self,
+        config: &VaultConfig,
+        newest_root: &str,
+    ) -> Result<Option<Wrapped>, KmsError> {
+        let root = config.credential.as_ref().map(Wrapped::root).transpose()?;
+        match (root.flatten(), self.credential(config).await?) {
+            (Some(root), Some((credential, _))) if root != newest_root => {
+                let renewed = self.wrap_credential(&config.settings, &credential).await?;
+                Ok(Some(renewed))
+            }
+            _ => Ok(None),
+        }
+    }
+
     async fn credential(
         &self,
         config: &VaultConfig,

@@ -88,10 +88,14 @@ const QUOTING: [&str; 1] = ["aws_runtime::env_config"];
 #[error(
     "`{0}` is no level: expected error, warn, info, debug, trace or off, or target=level pairs with commas between them"
 )]
-struct NoLevel(String);
+pub struct NoLevel(String);
 
-/// `Targets` takes an unknown level for a target and enables all of its events, which is never intended.
-fn check_levels(filter: &str) -> Result<(), NoLevel> {
+/// Checks the levels of a filter. `Targets` takes an unknown level for a target and enables all of its events, which is
+/// never intended.
+///
+/// # Errors
+/// When the filter has an unknown level.
+pub fn check_levels(filter: &str) -> Result<(), NoLevel> {
     const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
     for part in filter.split(',') {
         let level = part.rsplit_once('=').map_or(part, |(_, level)| level);

@@ -98,8 +98,8 @@ pub enum SignatureError {
         "the signature does not match: check the secret access key and how the request is signed"
     )]
     UnknownAccessKey,
-    /// The access key was temporary and has expired. Only a caller who has its secret learns this.
-    #[error("the temporary credentials have expired: get new ones")]
+    /// The access key has expired: it was temporary, or it was rotated. Only a caller who has its secret learns this.
+    #[error("the credentials have expired: get new ones")]
     ExpiredCredentials,
     /// The body is not the one that was signed.
     #[error("the body does not match x-amz-content-sha256")]

@@ -21,7 +21,7 @@ use anyhow::{Context, bail};
 use keyway_auth::Authenticator;
 use keyway_auth::certificate::TrustedProxy;
 use keyway_auth::sigv4::Rules;
-use keyway_domain::access::{AccessKeys, Credentials, RootAccessKey, Sessions};
+use keyway_domain::access::{AccessKeys, Credentials, RootAccessKey, Sessions, UseRecorder};
 use keyway_domain::bucket_operations::BucketOperations;
 use keyway_domain::buckets::{Buckets, TableBuckets};
 use keyway_domain::control::{Readiness, ServiceControl};
@@ -37,6 +37,7 @@ use keyway_domain::ports::{
     ChangeFeed, Clock, KeyringFolder, Obey, Random, TableReader, TableWriter,
 };
 use keyway_domain::records::SignedRecords;
+use keyway_domain::roots::Roots;
 use keyway_domain::service::{
     HealthCheck, Service, ServiceState, WatchedTable, WriteFailure, keep_keyring,
 };
@@ -56,8 +57,8 @@ pub use settings::{
     AwsCiphertext, Settings, VaultFiles, default_key_id, duration, root_access_key,
 };
 pub use system::{SystemClock, SystemRandom};
-pub use upkeep::{Sweeping, follow_changes, keep_up};
-pub use variables::{arguments, environment, secret, unread_variables};
+pub use upkeep::{Sweeping, Upkeep, follow_changes};
+pub use variables::{SECRETS, arguments, command, environment, secret, unread_variables, variable};
 
 /// The ports of one deployment.
 #[derive(Clone)]
@@ -125,6 +126,7 @@ pub struct Services {
     reader: Arc<KeyReader>,
     table: Arc<dyn TableReader>,
     folder: Option<Arc<dyn KeyringFolder>>,
+    keyring: Arc<KeyringOnDemand>,
 }
 
 impl Services {
@@ -162,6 +164,7 @@ impl Reading {
     pub fn server(&self, settings: &Settings, proof: Proof) -> Services {
         let (table, clock) = (&self.table, &self.clock);
         let state_ttl = settings.state_ttl;
+        self.keyring.look_again_after(state_ttl);
         let authenticator = match proof {
             Proof::Signature(root) => Authenticator::new(
                 Arc::new(
@@ -215,6 +218,7 @@ impl Reading {
             reader,
             table: Arc::clone(table),
             folder: self.folder.clone(),
+            keyring: Arc::clone(&self.keyring),
         }
     }
 }
@@ -248,12 +252,16 @@ impl<T: ?Sized> Ports<T> {
 
 impl Services {
     /// The periodic work of a long-lived process. It drops cached keys that have expired, or all of them when the
-    /// service is stopped; renews the login to Vault; and writes a missing root keyring file again.
+    /// service is stopped; renews the login to Vault; writes a missing root keyring file again; and reads the root
+    /// keyring again, which may have been rotated.
     ///
     /// # Errors
     /// When the table or Vault fails, or the root keyring's file cannot be used.
     pub async fn upkeep(&self) -> Result<(), KmsError> {
         let kept = self.keep_keyring().await;
+        if let Err(error) = self.keyring.look_at_store().await {
+            tracing::warn!(%error, "the root keyring cannot be read again; this process goes on with the one that it holds");
+        }
         self.keep_up().await.and(kept)
     }
 
@@ -454,6 +462,21 @@ impl Writing {
         )
     }
 
+    /// The operator's jobs on the root.
+    pub fn roots(&self) -> Roots {
+        let table = Arc::clone(&self.table) as Arc<dyn TableReader>;
+        let service = Service::new(table, Arc::clone(&self.clock), Duration::ZERO);
+        Roots::new(
+            Arc::clone(&self.stored),
+            Arc::clone(&self.table),
+            Arc::clone(&self.keyring),
+            Arc::new(service),
+            self.wrappers(),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.random),
+        )
+    }
+
     /// The operator's side of access keys.
     pub fn access_keys(&self) -> AccessKeys {
         AccessKeys::new(
@@ -468,6 +491,13 @@ impl Writing {
     pub fn sessions(&self, server: &Services) -> Option<Arc<Sessions>> {
         let credentials = Arc::clone(server.authenticator.credentials()?);
         Some(Arc::new(Sessions::new(self.access_keys(), credentials)))
+    }
+
+    /// Records when access keys are used, in the process that `server` serves. There is nothing to record when callers
+    /// have no access keys.
+    pub fn use_recorder(&self, server: &Services) -> Option<UseRecorder> {
+        let credentials = server.authenticator.credentials()?;
+        Some(credentials.record_uses(Arc::clone(&self.table), Arc::clone(&self.random)))
     }
 
     /// Destroys and rotates the keys that are due, and records each one in the audit log.
@@ -497,28 +527,32 @@ impl Writing {
     }
 }
 
-/// Connects to Vaults. No operation takes longer than `longest`. The variable `KEYWAY_VAULT_CA_FILE` names a PEM file
-/// of certificate authorities that are trusted besides the system's. Tokens are read only from files in
-/// `token_folders`.
+/// Connects to Vaults. No operation takes longer than `longest`. Tokens are read only from files in `token_folders`.
 ///
 /// # Errors
-/// When that file cannot be read or holds no certificate.
+/// When the file of authorities cannot be read or holds no certificate.
 pub fn vaults(
     clock: &Arc<dyn Clock>,
     longest: Duration,
+    files: &VaultFiles,
     token_folders: TokenFolders,
 ) -> anyhow::Result<Arc<dyn Vaults>> {
-    let authorities = match environment("KEYWAY_VAULT_CA_FILE")? {
-        Some(path) => Some(
-            std::fs::read(path.as_str())
-                .with_context(|| format!("KEYWAY_VAULT_CA_FILE {}", path.as_str()))?,
-        ),
+    let file = files.vault_ca_file.as_deref();
+    let authorities = match file {
+        Some(path) => Some(std::fs::read(path).with_context(|| named(path))?),
         None => None,
     };
     match VaultsOverHttp::new(authorities.as_deref(), longest, Arc::clone(clock)) {
         Ok(vaults) => Ok(Arc::new(vaults.reading_tokens(token_folders))),
-        Err(fault) => bail!("KEYWAY_VAULT_CA_FILE: {fault:?}"),
+        Err(fault) => bail!("{}: {fault:?}", file.map(named).unwrap_or_default()),
     }
+}
+
+fn named(authorities: &std::path::Path) -> String {
+    format!(
+        "--vault-ca-file (KEYWAY_VAULT_CA_FILE) {}",
+        authorities.display()
+    )
 }
 
 /// Adds to the metrics how many records this keyring refused.

@@ -160,6 +160,10 @@ pub struct VaultFiles {
         value_delimiter = ','
     )]
     pub vault_token_dir: Vec<String>,
+
+    /// PEM file of certificate authorities to trust for Vault, besides the system's
+    #[arg(long, env = "KEYWAY_VAULT_CA_FILE", value_name = "FILE")]
+    pub vault_ca_file: Option<PathBuf>,
 }
 
 impl VaultFiles {

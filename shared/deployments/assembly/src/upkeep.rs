@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use keyway_domain::KmsError;
+use keyway_domain::access::UseRecorder;
 use keyway_domain::janitor::Janitor;
 use keyway_metrics::Metrics;
 use tokio::sync::oneshot;
@@ -17,6 +19,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 const SWEEP_GRACE: Duration = Duration::from_secs(10);
 /// The time between two rounds of upkeep, for keys and logins that no request uses.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// How long to wait at the end for the last uses of access keys. They are worth no more.
+const LAST_USES: Duration = Duration::from_secs(2);
 
 /// A task that destroys and rotates the keys that are due, every ten minutes.
 pub struct Sweeping {
@@ -62,14 +66,45 @@ async fn sweep(janitor: Janitor, metrics: Arc<Metrics>, mut stopped: oneshot::Re
     }
 }
 
-/// Runs [`Services::upkeep`] periodically until it is dropped. A failure is logged once, until it succeeds again.
-pub async fn keep_up(server: Services) {
+/// A task that runs [`Services::upkeep`] and records the uses of access keys, every ten seconds.
+pub struct Upkeep {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Upkeep {
+    /// Starts the task.
+    pub fn start(server: Services, uses: Option<UseRecorder>) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(keep_up(server, uses, stopped));
+        Self { stop, task }
+    }
+
+    /// Ends the task. It records the last uses before, for which this waits at most two seconds.
+    pub async fn stop(self) {
+        // The task is gone only if it has panicked.
+        self.stop.send(()).ok();
+        let mut task = self.task;
+        if tokio::time::timeout(LAST_USES, &mut task).await.is_err() {
+            task.abort();
+        }
+    }
+}
+
+/// A failure is logged once, until there is none.
+async fn keep_up(server: Services, uses: Option<UseRecorder>, mut stopped: oneshot::Receiver<()>) {
     let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failed = false;
     loop {
-        interval.tick().await;
-        let done = server.upkeep().await;
+        tokio::select! {
+            _ = interval.tick() => {}
+            _ = &mut stopped => break,
+        }
+        let done = tokio::select! {
+            done = once(&server, uses.as_ref()) => done,
+            _ = &mut stopped => break,
+        };
         if let Err(error) = &done
             && !failed
         {
@@ -79,6 +114,24 @@ pub async fn keep_up(server: Services) {
             );
         }
         failed = done.is_err();
+    }
+    if let Err(error) = record(uses.as_ref()).await {
+        tracing::warn!(
+            error = error.for_operator(),
+            "the last uses of access keys could not be recorded"
+        );
+    }
+}
+
+async fn once(server: &Services, uses: Option<&UseRecorder>) -> Result<(), KmsError> {
+    let done = server.upkeep().await;
+    record(uses).await.and(done)
+}
+
+async fn record(uses: Option<&UseRecorder>) -> Result<(), KmsError> {
+    match uses {
+        Some(uses) => uses.record().await,
+        None => Ok(()),
     }
 }
 

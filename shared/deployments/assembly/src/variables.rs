@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 /// Keyway's variables begin so.
 const PREFIX: &str = "KEYWAY_";
 
-/// Variables of Keyway that have no option: they hold secrets, or belong to no single command.
-const WITHOUT_OPTION: [&str; 11] = [
+/// Variables of Keyway that hold secrets, or belong to one. They have no option, because other users can see arguments.
+pub const SECRETS: [&str; 9] = [
     "KEYWAY_API_KEY",
     "KEYWAY_NEW_PASSPHRASE",
     "KEYWAY_PASSPHRASE",
@@ -22,10 +22,10 @@ const WITHOUT_OPTION: [&str; 11] = [
     "KEYWAY_S3_ACCESS_KEY_ID",
     "KEYWAY_S3_SECRET_ACCESS_KEY",
     "KEYWAY_S3_SESSION_TOKEN",
-    "KEYWAY_VAULT_CA_FILE",
-    // The build reads it, and `make run` leaves it to the server.
-    "KEYWAY_COMMIT",
 ];
+
+/// The build reads it, and `make run` leaves it to the server.
+const OF_BUILD: &str = "KEYWAY_COMMIT";
 
 /// Variables of older releases, each with the one that replaces it.
 const RENAMED: [(&str, &str); 1] = [("KEYWAY_REGION", "KEYWAY_SIGNING_REGION")];
@@ -40,10 +40,14 @@ const LEAST_SIMILARITY: f64 = 0.8;
 /// not set: compose files and templates pass an empty text for what was left out. `commit` is what the program was built
 /// from, for `--version`.
 pub fn arguments<A: Parser>(commit: Option<&'static str>) -> A {
-    let command = A::command().version(version(commit));
-    let mut matches = with_variables(command).get_matches();
+    let mut matches = command::<A>(commit).get_matches();
     A::from_arg_matches_mut(&mut matches)
         .unwrap_or_else(|error| error.format(&mut A::command()).exit())
+}
+
+/// The command line of this process, with its variables as [`arguments`] reads them.
+pub fn command<A: Parser>(commit: Option<&'static str>) -> Command {
+    with_variables(A::command().version(version(commit)))
 }
 
 /// Keyway's version and the commit, as `--version` prints them. A process makes this text once.
@@ -84,12 +88,18 @@ fn former_name(argument: &Arg) -> Option<&'static str> {
 /// A line for each variable of this process that has Keyway's prefix and that nothing reads: it is misspelt, or of another
 /// release.
 pub fn unread_variables<A: Parser>() -> Vec<String> {
-    let mut known = BTreeSet::from(WITHOUT_OPTION.map(str::to_owned));
-    add_variables(&A::command(), &mut known);
+    let known = known(&A::command());
     let found = names()
         .into_iter()
         .filter_map(|name| name.into_string().ok());
     found.filter_map(|name| unread(&name, &known)).collect()
+}
+
+fn known(command: &Command) -> BTreeSet<String> {
+    let mut known = BTreeSet::from(SECRETS.map(str::to_owned));
+    known.insert(OF_BUILD.to_owned());
+    add_variables(command, &mut known);
+    known
 }
 
 fn add_variables(command: &Command, known: &mut BTreeSet<String>) {
@@ -128,11 +138,12 @@ fn names() -> Vec<OsString> {
     names
 }
 
+/// A variable of this process, as it is.
 #[expect(
     clippy::disallowed_methods,
     reason = "this crate is part of every composition root"
 )]
-fn variable(name: &OsStr) -> Option<OsString> {
+pub fn variable(name: &OsStr) -> Option<OsString> {
     std::env::var_os(name)
 }
 
@@ -187,9 +198,7 @@ mod tests {
     }
 
     fn known() -> BTreeSet<String> {
-        let mut known = BTreeSet::from(WITHOUT_OPTION.map(str::to_owned));
-        add_variables(&Program::command(), &mut known);
-        known
+        super::known(&Program::command())
     }
 
     #[test]

@@ -232,6 +232,7 @@ impl Function {
             vaults: vaults(
                 &self.clock,
                 VAULT_TIMEOUT,
+                &self.arguments.vault,
                 self.arguments.vault.token_folders(),
             )?,
             folder: None,
@@ -382,6 +383,7 @@ impl Function {
                 self.keyring.get_or_init(|| keyring)
             }
         };
+        keyring.look_again_after(self.arguments.settings.state_ttl);
         let signed = SignedTable::new(self.table()?, Arc::clone(keyring));
         Ok(Arc::new(signed))
     }
@@ -455,6 +457,7 @@ impl Function {
             vaults(
                 &self.clock,
                 VAULT_TIMEOUT,
+                &self.arguments.vault,
                 self.arguments.vault.token_folders(),
             )?,
         ));

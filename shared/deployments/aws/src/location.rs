@@ -209,7 +209,7 @@ pub(crate) fn open(
         table: Arc::new(location.table(config, clock)?),
         changes: None,
         secrets: counted(location.keyring_secrets(config)?, metrics),
-        vaults: vaults(clock, VAULT_TIMEOUT, vault.token_folders())?,
+        vaults: vaults(clock, VAULT_TIMEOUT, vault, vault.token_folders())?,
         clock: Arc::clone(clock),
         random: Arc::clone(random),
     };

@@ -6,6 +6,7 @@
 mod certificate;
 mod folder;
 mod lock;
+mod secrets;
 mod settings;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use keyway_store_sqlite::SqliteTable;
 pub use certificate::loopback_certificate;
 use folder::DataFolder;
 pub use lock::lock_file;
+use secrets::FolderSecrets;
 pub use settings::{NewPassphrase, Operator};
 
 /// The file that holds every record.
@@ -104,39 +106,50 @@ pub async fn open_with(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
     // Open the table first: this makes the data folder, or refuses one that other users may enter.
-    let table = SqliteTable::open(&operator.data_dir.join(TABLE_FILE), Arc::clone(&clock))
-        .context("the table")?;
-    let mut attempts = 0;
-    let (keyring, secrets) = loop {
-        let named = configured_folder(&table).await?;
-        let secrets = around(Arc::new(secrets(operator, named.as_deref(), &random)?));
-        let (keeper, random) = (secrets.as_ref(), Arc::clone(&random));
-        if named.is_none() {
-            must_not_have_moved(operator, &table, keeper).await?;
-        }
-        if empty_table == EmptyTable::IsAccepted {
-            let random = Arc::clone(&random);
-            RootKeyring::adopt_empty_table(&table, keeper, clock.as_ref(), random)
-                .await
-                .context("the root keyring")?;
-        }
-        match RootKeyring::establish(&table, keeper, clock.as_ref(), random).await {
-            // The keyring moved after the configuration was read and before the folder was.
-            Err(OpenError::KeyringMissing)
-                if attempts < MOVES_MET && configured_folder(&table).await? != named =>
-            {
-                attempts += 1;
-            }
-            opened => break (opened.context("the root keyring")?, secrets),
-        }
-    };
-    let folder = DataFolder::new(
+    let table = SqliteTable::open(&operator.data_dir.join(TABLE_FILE), Arc::clone(&clock));
+    let stored = Arc::new(table.context("the table")?);
+    let table = stored.as_ref();
+    let folder = Arc::new(DataFolder::new(
         own_folder(operator),
         Arc::clone(&clock),
         Arc::clone(&random),
-    )?;
+    )?);
+    let found = Arc::new(FolderSecrets::new(
+        operator.clone(),
+        Arc::clone(&stored),
+        Arc::clone(&folder),
+        Arc::clone(&random),
+    ));
+    let secrets = around(Arc::clone(&found) as _);
+    let mut attempts = 0;
+    let keyring = loop {
+        let named = configured_folder(table).await?;
+        found.use_folder(
+            named.clone(),
+            self::secrets(operator, named.as_deref(), &random)?,
+        );
+        let (keeper, random) = (secrets.as_ref(), Arc::clone(&random));
+        if named.is_none() {
+            must_not_have_moved(operator, table, keeper).await?;
+        }
+        if empty_table == EmptyTable::IsAccepted {
+            let random = Arc::clone(&random);
+            RootKeyring::adopt_empty_table(table, keeper, clock.as_ref(), random)
+                .await
+                .context("the root keyring")?;
+        }
+        match RootKeyring::establish(table, keeper, clock.as_ref(), random).await {
+            // The keyring moved after the configuration was read and before the folder was.
+            Err(OpenError::KeyringMissing)
+                if attempts < MOVES_MET && configured_folder(table).await? != named =>
+            {
+                attempts += 1;
+            }
+            opened => break opened.context("the root keyring")?,
+        }
+    };
     // From here on the file can be written again if it is removed.
-    if let Err(error) = keep_keyring(&folder, &table).await {
+    if let Err(error) = keep_keyring(folder.as_ref(), table).await {
         bail!("the root keyring: {}", error.for_operator());
     }
     // The keyring's folder is recognized by its file: the configuration may name another folder at any time.
@@ -145,7 +158,6 @@ pub async fn open_with(
         .never_below(operator.data_dir.clone())
         .never_beside(TABLE_FILE)
         .never_beside(KEYRING_FILE);
-    let stored = Arc::new(table);
     let keyring = Arc::new(KeyringOnDemand::opened(
         keyring,
         Arc::clone(&stored) as _,
@@ -158,8 +170,8 @@ pub async fn open_with(
         stored,
         wrapper: Arc::clone(&keyring) as _,
         keyring,
-        vaults: vaults(&clock, VAULT_TIMEOUT, token_folders)?,
-        folder: Some(Arc::new(folder)),
+        vaults: vaults(&clock, VAULT_TIMEOUT, files, token_folders)?,
+        folder: Some(folder),
         changes: None,
         clock,
         random,

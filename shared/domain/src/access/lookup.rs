@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,6 +10,7 @@ use keyway_crypto::SecretBytes;
 use serde::Deserialize;
 
 use super::sessions::HeldSession;
+use super::uses::{NotedUses, UseMark, UseRecorder};
 use super::{
     AccessKeyId, AccountId, Caller, Grant, SECRET_ORIGIN, StoredAccessKey, TOKEN_ORIGIN, binding,
 };
@@ -17,7 +18,7 @@ use crate::cache::Cache;
 use crate::error::{Fault, KmsError};
 use crate::keyring::KeyWrapper;
 use crate::policy::Policy;
-use crate::ports::{Clock, Kind, SecretStore, TableChange, TableReader};
+use crate::ports::{Clock, Kind, Random, SecretStore, TableChange, TableReader, TableWriter};
 use crate::repository::load;
 
 const CACHED_CREDENTIALS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
@@ -34,6 +35,8 @@ pub struct Credential {
     pub caller: Caller,
     /// The session that it belongs to. The caller's permissions are then computed for each request.
     pub(super) session: Option<HeldSession>,
+    /// The access key of the table whose use a request with this credential is.
+    pub(super) mark: Option<Arc<UseMark>>,
 }
 
 /// The name of the root access key in the secret store.
@@ -78,6 +81,7 @@ impl Root {
                 expires_at: None,
                 caller,
                 session: None,
+                mark: None,
             }),
         }
     }
@@ -110,6 +114,8 @@ pub struct Credentials {
     place: Option<(AccountId, Option<String>)>,
     /// Access keys whose bad policies were logged, so that each is logged once.
     told: Mutex<HashSet<AccessKeyId>>,
+    /// The uses of access keys, if this process records them.
+    uses: OnceLock<Arc<NotedUses>>,
 }
 
 enum RootSource {
@@ -154,6 +160,7 @@ impl Credentials {
             cache: Cache::new(CACHED_CREDENTIALS),
             place: None,
             told: Mutex::default(),
+            uses: OnceLock::new(),
         }
     }
 
@@ -217,6 +224,19 @@ impl Credentials {
             .filter(|parent| !self.is_expired(parent))
             .and_then(|parent| session.under(&credential, &parent))
             .map(Arc::new))
+    }
+
+    /// From now on, [`Credentials::used`] notes uses, and the returned recorder writes them to this table.
+    pub fn record_uses(&self, table: Arc<dyn TableWriter>, random: Arc<dyn Random>) -> UseRecorder {
+        let noted = Arc::clone(self.uses.get_or_init(Arc::default));
+        UseRecorder::new(table, random, Arc::clone(&self.clock), noted)
+    }
+
+    /// Notes that a request proved to have this credential. A session's request uses the access key that began it.
+    pub fn used(&self, credential: &Credential) {
+        if let (Some(uses), Some(mark)) = (self.uses.get(), &credential.mark) {
+            uses.note(mark, self.clock.as_ref());
+        }
     }
 
     /// Whether the credential has expired.
@@ -349,6 +369,8 @@ impl Credentials {
             session_token: session_token.map(Arc::new),
             expires_at: stored.expires_at,
             caller,
+            // A session is its access key's: see `HeldSession::under`.
+            mark: session.is_none().then(|| UseMark::new(id)),
             session,
         });
         self.cache

@@ -1,4 +1,4 @@
-//! Makes, lists and revokes access keys: the operator's side.
+//! Makes, lists and revokes access keys: the operator's side. [`super::rotation`] rotates them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,21 +8,23 @@ use keyway_crypto::SecretBytes;
 use serde::{Deserialize, Serialize};
 
 use super::sessions::StoredSession;
+use super::uses::{self, RecordedUses};
 use super::{
-    AccessKeyId, Envelope, Grant, SECRET_ORIGIN, Session, StoredAccessKey, TOKEN_ORIGIN, binding,
+    AccessKeyId, AccessKeyName, Envelope, Grant, SECRET_ORIGIN, Session, StoredAccessKey,
+    TOKEN_ORIGIN, binding,
 };
 use crate::encoding;
 use crate::error::{Fault, KmsError};
 use crate::keyring::{KeyWrapper, Wrapped};
 use crate::policy::Policy;
-use crate::ports::{Clock, Consistency, Kind, Random, Record, TableWriter};
+use crate::ports::{Clock, Consistency, Kind, Random, Record, TableReader, TableWriter};
 use crate::repository::{self, Noun, if_readable};
 use crate::scan::Scan;
 
-const LONGEST_LIFE: Duration = Duration::from_secs(366 * 24 * 3600);
+pub(super) const LONGEST_LIFE: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// How long the table keeps an expired access key, so that its holder learns that it has expired.
-const KEPT_AFTER_EXPIRY: SignedDuration = SignedDuration::from_hours(24);
+pub(super) const KEPT_AFTER_EXPIRY: SignedDuration = SignedDuration::from_hours(24);
 
 /// A new access key for its holder: shown once, never again.
 pub struct NewAccessKey {
@@ -36,16 +38,76 @@ pub struct NewAccessKey {
     pub expires_at: Option<Timestamp>,
 }
 
+/// A requested access key.
+pub struct WantedAccessKey {
+    /// What it may do.
+    pub policy: Policy,
+    /// How long it works; for ever if there is none. A key that expires gets a session token.
+    pub life: Option<Duration>,
+    /// Takes precedence over the deployment's setting.
+    pub envelope: Option<Envelope>,
+    /// Who uses it.
+    pub name: Option<AccessKeyName>,
+}
+
+impl WantedAccessKey {
+    /// An access key with this policy, which does not expire.
+    pub const fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            life: None,
+            envelope: None,
+            name: None,
+        }
+    }
+}
+
+/// The parts of a new record that do not follow from its id.
+pub(super) struct Parts {
+    pub(super) grant: Grant,
+    pub(super) expires_at: Option<Timestamp>,
+    pub(super) session: Option<StoredSession>,
+    pub(super) envelope: Option<Envelope>,
+    pub(super) name: Option<AccessKeyName>,
+}
+
+impl Parts {
+    pub(super) const fn of(grant: Grant) -> Self {
+        Self {
+            grant,
+            expires_at: None,
+            session: None,
+            envelope: None,
+            name: None,
+        }
+    }
+}
+
+/// Every access key, and what is known of their use.
+#[derive(Debug, Clone)]
+pub struct ListedAccessKeys {
+    /// In the order of ids.
+    pub keys: Vec<AccessKeySummary>,
+    /// Since when a process records uses. Functions record none; `None` if no process ever did.
+    pub uses_since: Option<Timestamp>,
+}
+
 /// What a listing shows of an access key.
 #[derive(Debug, Clone)]
 pub struct AccessKeySummary {
     pub id: AccessKeyId,
+    /// Its name.
+    pub name: Option<AccessKeyName>,
     /// Its policy. `None` allows everything, or for a session everything that its parent access key may do.
     pub policy: Option<Policy>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it stops working.
     pub expires_at: Option<Timestamp>,
+    /// When it was last used, as far as that is recorded: see [`super::USE_PRECISION`].
+    pub last_used_at: Option<Timestamp>,
+    /// The access key that took its place in a rotation.
+    pub replaced_by: Option<AccessKeyId>,
     /// Its session, if any. It may do at most what its parent access key may, and ends with that key.
     pub session: Option<Session>,
     /// Why its policy is ignored and allows nothing: see [`Policy::fault`].
@@ -72,16 +134,19 @@ impl AccessKeySummary {
             created_at: stored.created_at,
             expires_at: stored.expires_at,
             envelope: stored.envelope,
+            name: stored.name,
+            last_used_at: None,
+            replaced_by: stored.replaced_by.as_deref().map(AccessKeyId::kept),
         })
     }
 }
 
 /// Makes, lists and revokes access keys.
 pub struct AccessKeys {
-    table: Arc<dyn TableWriter>,
+    pub(super) table: Arc<dyn TableWriter>,
     pub(super) wrapper: Arc<dyn KeyWrapper>,
-    clock: Arc<dyn Clock>,
-    random: Arc<dyn Random>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) random: Arc<dyn Random>,
 }
 
 impl AccessKeys {
@@ -109,19 +174,21 @@ impl AccessKeys {
         policy: Policy,
         life: Option<Duration>,
     ) -> Result<NewAccessKey, KmsError> {
-        self.create_with(policy, life, None).await
+        let wanted = WantedAccessKey::new(policy);
+        self.create_with(WantedAccessKey { life, ..wanted }).await
     }
 
-    /// As [`AccessKeys::create`]. `envelope` takes precedence over the deployment's setting.
+    /// Makes this access key.
     ///
     /// # Errors
     /// As [`AccessKeys::create`].
-    pub async fn create_with(
-        &self,
-        policy: Policy,
-        life: Option<Duration>,
-        envelope: Option<Envelope>,
-    ) -> Result<NewAccessKey, KmsError> {
+    pub async fn create_with(&self, wanted: WantedAccessKey) -> Result<NewAccessKey, KmsError> {
+        let WantedAccessKey {
+            policy,
+            life,
+            envelope,
+            name,
+        } = wanted;
         if life.is_some_and(|life| life.is_zero() || life > LONGEST_LIFE) {
             return Err(KmsError::invalid(
                 "expires_in",
@@ -133,8 +200,13 @@ impl AccessKeys {
             None => None,
         };
         let id = self.new_id()?;
-        let grant = Grant::Policy(policy);
-        self.make(id, grant, expires_at, None, envelope).await
+        let parts = Parts {
+            expires_at,
+            envelope,
+            name,
+            ..Parts::of(Grant::Policy(policy))
+        };
+        self.make(id, parts).await
     }
 
     pub(super) fn new_id(&self) -> Result<AccessKeyId, KmsError> {
@@ -164,9 +236,7 @@ impl AccessKeys {
             return Ok(None);
         }
         let id = self.new_id()?;
-        let key = self
-            .make(id.clone(), Grant::Owner, None, None, None)
-            .await?;
+        let key = self.make(id.clone(), Parts::of(Grant::Owner)).await?;
         let marker = RootMarker {
             format: encoding::FORMAT,
             access_key_id: id.as_str().to_owned(),
@@ -182,11 +252,15 @@ impl AccessKeys {
     pub(super) async fn make(
         &self,
         id: AccessKeyId,
-        grant: Grant,
-        expires_at: Option<Timestamp>,
-        session: Option<StoredSession>,
-        envelope: Option<Envelope>,
+        parts: Parts,
     ) -> Result<NewAccessKey, KmsError> {
+        let Parts {
+            grant,
+            expires_at,
+            session,
+            envelope,
+            name,
+        } = parts;
         let random = self.random.as_ref();
         let created_at = self.clock.now();
         let secret = SecretBytes::from(random_text(random, ALPHANUMERIC, 40)?.into_bytes());
@@ -211,6 +285,8 @@ impl AccessKeys {
             },
             session,
             envelope,
+            name,
+            replaced_by: None,
         };
         let kept_until = expires_at.map(|expiry| expiry.checked_add(KEPT_AFTER_EXPIRY));
         let record = Record {
@@ -234,15 +310,17 @@ impl AccessKeys {
     /// When the table fails.
     pub async fn list(&self) -> Result<Vec<AccessKeySummary>, KmsError> {
         let now = self.clock.now();
-        let mut keys = Vec::new();
-        let mut scan = Scan::all(self.table.as_ref(), Kind::AccessKey);
-        while let Some(record) = scan.record().await? {
-            let key = if_readable(&record, AccessKeySummary::read(&record));
-            let is_valid =
-                |key: &AccessKeySummary| key.expires_at.is_none_or(|expiry| expiry > now);
-            keys.extend(key.filter(is_valid));
-        }
+        let mut keys = self.list_even_expired().await?.keys;
+        keys.retain(|key| key.expires_at.is_none_or(|expiry| expiry > now));
         Ok(keys)
+    }
+
+    /// As [`AccessKeys::list`], with the keys that have expired and are still in the table.
+    ///
+    /// # Errors
+    /// When the table fails.
+    pub async fn list_even_expired(&self) -> Result<ListedAccessKeys, KmsError> {
+        list_access_keys(self.table.as_ref()).await
     }
 
     /// Revokes an access key. Every instance refuses it within the state TTL.
@@ -250,20 +328,51 @@ impl AccessKeys {
     /// # Errors
     /// [`KmsError::AccessKeyNotFound`], or the table failed.
     pub async fn revoke(&self, id: &AccessKeyId) -> Result<(), KmsError> {
-        let not_found = || KmsError::AccessKeyNotFound(id.as_str().to_owned());
-        let record = self
-            .table
+        let contended = || KmsError::Conflict("other processes change this access key; try again");
+        // Only a rotation changes an access key.
+        repository::update(contended, || self.try_revoke(id)).await?;
+        if let Err(error) = uses::forget(self.table.as_ref(), id).await {
+            tracing::warn!(
+                access_key = id.as_str(),
+                error = error.for_operator(),
+                "the date of the last use of a revoked access key stays in the table until it expires"
+            );
+        }
+        Ok(())
+    }
+
+    /// `None`: the record changed meanwhile.
+    async fn try_revoke(&self, id: &AccessKeyId) -> Result<Option<()>, KmsError> {
+        let table = self.table.as_ref();
+        let record = table
             .get(Kind::AccessKey, id.as_str(), Consistency::Strong)
             .await?
-            .ok_or_else(not_found)?;
-        let table = self.table.as_ref();
-        if repository::remove(table, Kind::AccessKey, id.as_str(), record.revision).await? {
-            Ok(())
-        } else {
-            // Access keys never change, so another revision means that another process removed this one.
-            Err(not_found())
-        }
+            .ok_or_else(|| KmsError::AccessKeyNotFound(id.as_str().to_owned()))?;
+        let removed =
+            repository::remove(table, Kind::AccessKey, id.as_str(), record.revision).await?;
+        Ok(removed.then_some(()))
     }
+}
+
+/// Every access key of the table, also those that have expired and are still there, in the order of ids. A key whose
+/// record does not decode is left out.
+///
+/// # Errors
+/// When the table fails.
+pub async fn list_access_keys(table: &dyn TableReader) -> Result<ListedAccessKeys, KmsError> {
+    let uses = RecordedUses::read(table).await?;
+    let mut keys = Vec::new();
+    let mut scan = Scan::all(table, Kind::AccessKey);
+    while let Some(record) = scan.record().await? {
+        keys.extend(if_readable(&record, AccessKeySummary::read(&record)));
+    }
+    for key in &mut keys {
+        key.last_used_at = uses.of(&key.id);
+    }
+    Ok(ListedAccessKeys {
+        keys,
+        uses_since: uses.since,
+    })
 }
 
 const ROOT_MARKER: &str = "root-access-key";

@@ -7,6 +7,7 @@ use std::time::Duration;
 use keyway_crypto::{SecretBytes, sha256};
 use serde::{Deserialize, Serialize};
 
+use super::operator::Parts;
 use super::{
     AccessKeyId, AccessKeys, Caller, Credential, Credentials, Grant, NewAccessKey, binding,
 };
@@ -14,7 +15,7 @@ use crate::error::KmsError;
 use crate::keyring::{KeyWrapper, Wrapped};
 use crate::policy::Policy;
 
-const PARENT_ORIGIN: &str = "access-key/parent-secret";
+pub(super) const PARENT_ORIGIN: &str = "access-key/parent-secret";
 
 /// The session that an access key belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,8 +139,12 @@ impl Sessions {
             policy: wanted.policy.clone(),
         };
         let nothing = Grant::Policy(Policy::nothing());
-        keys.make(id, nothing, Some(expires_at), Some(session), None)
-            .await
+        let parts = Parts {
+            expires_at: Some(expires_at),
+            session: Some(session),
+            ..Parts::of(nothing)
+        };
+        keys.make(id, parts).await
     }
 }
 
@@ -148,7 +153,7 @@ impl Sessions {
 pub(super) struct StoredSession {
     parent: String,
     /// The SHA-256 of the parent's secret. A key with another secret is another access key, even under the same id.
-    parent_secret: Wrapped,
+    pub(super) parent_secret: Wrapped,
     name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) policy: Option<Policy>,
@@ -210,6 +215,7 @@ impl HeldSession {
                 .in_session(Arc::clone(&self.session))
                 .with_envelope(parent.caller.envelope()),
             session: None,
+            mark: parent.mark.clone(),
         })
     }
 }

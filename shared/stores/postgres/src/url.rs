@@ -62,6 +62,11 @@ pub enum UrlError {
     /// An authority for a connection without TLS.
     #[error("sslrootcert belongs to sslmode=verify-full")]
     UnusedAuthority,
+    /// A password where tools and logs do not expect one.
+    #[error(
+        "the password stands before the @ of the URL, or in a file, and not among the parameters"
+    )]
+    PasswordParameter,
     /// A kind of server that accepts no writes.
     #[error("target_session_attrs must be read-write, or left out")]
     Target,
@@ -165,6 +170,7 @@ impl Own {
             match name {
                 "sslmode" => own.mode = Some(decoded()?),
                 "sslrootcert" => own.authorities = Some(decoded()?),
+                "password" => return Err(UrlError::PasswordParameter),
                 "target_session_attrs" => {
                     own.names_target = true;
                     rest.push(pair);
@@ -336,6 +342,10 @@ mod tests {
             let url = format!("postgres://kms@db/keyway?target_session_attrs={target}");
             assert_eq!(refused(&url), UrlError::Target);
         }
+        assert_eq!(
+            refused("postgres://kms@db/keyway?password=Secret-9"),
+            UrlError::PasswordParameter
+        );
         assert_eq!(refused("mysql://kms@db/keyway"), UrlError::Scheme);
         assert_eq!(refused("host=db user=kms"), UrlError::Scheme);
         assert_eq!(refused("postgres:///keyway"), UrlError::NoHost);

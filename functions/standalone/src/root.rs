@@ -1,0 +1,251 @@
+//! `keyway root`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use keyway_deployment_assembly::duration;
+use keyway_deployment_embedded::{Operator, must_exist, save_keyring};
+use keyway_domain::migration::Outcome;
+use keyway_domain::roots::{Retired, RootStatus, Roots};
+use keyway_settings::SettingsFile;
+use serde_json::json;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use crate::location::DeploymentLocation;
+use crate::migration::{Output, show};
+use crate::{print, tell};
+
+#[derive(Subcommand)]
+pub(crate) enum RootCommand {
+    /// Add a root to the keyring, and put every record under it; may be stopped, and `keyway root rewrap` goes on
+    Rotate(Box<Rewrap>),
+    /// Put every record that refers to an older root under the newest one; may be stopped and run again
+    Rewrap(Box<Rewrap>),
+    /// Take an older root out of the keyring; refused while a record refers to it
+    Retire(Box<Retire>),
+    /// List the roots, and how many records refer to each
+    Status(Box<Status>),
+    /// Write another copy of the root keyring's file, as it is; no passphrase is asked for
+    Save(Save),
+}
+
+#[derive(Args)]
+pub(crate) struct Rewrap {
+    #[command(flatten)]
+    location: DeploymentLocation,
+
+    /// The most records that are written in a second
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rate: u32,
+
+    /// How to print what was done
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Args)]
+pub(crate) struct Retire {
+    /// The root, as `keyway root status` prints it
+    root: String,
+
+    #[command(flatten)]
+    location: DeploymentLocation,
+
+    /// The longest state TTL of the deployment's servers and functions
+    #[arg(long, env = "KEYWAY_STATE_TTL_SECONDS", value_name = "TIME", default_value = "5s", value_parser = duration)]
+    state_ttl: Duration,
+
+    /// How to print what was done
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    location: DeploymentLocation,
+
+    /// How to print the roots
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Args)]
+pub(crate) struct Save {
+    #[command(flatten)]
+    settings_file: SettingsFile,
+    #[command(flatten)]
+    operator: Operator,
+
+    /// The folder of the copy; made with mode 0700 if it is missing
+    #[arg(long, value_name = "FOLDER")]
+    to: PathBuf,
+}
+
+pub(crate) async fn run(command: RootCommand) -> anyhow::Result<()> {
+    match command {
+        RootCommand::Rotate(job) => {
+            let roots = job.location.open().await?.roots();
+            let root = roots.rotate().await?;
+            tell(&format!("keyway: the newest root is {root} now"));
+            rewrap(&job, &roots).await?;
+            if let (Output::Text, None) = (job.output, job.location.table()) {
+                print(
+                    "the copies of the keyring's file are out of date: save another one with `keyway root save`",
+                );
+            }
+            Ok(())
+        }
+        RootCommand::Rewrap(job) => rewrap(&job, &job.location.open().await?.roots()).await,
+        RootCommand::Retire(job) => retire(&job).await,
+        RootCommand::Status(job) => {
+            let status = job.location.open().await?.roots().status().await?;
+            report(&status, job.output);
+            Ok(())
+        }
+        RootCommand::Save(Save { operator, to, .. }) => {
+            must_exist(&operator)?;
+            print(&save_keyring(&operator, &to).await?.display().to_string());
+            Ok(())
+        }
+    }
+}
+
+async fn rewrap(job: &Rewrap, roots: &Roots) -> anyhow::Result<()> {
+    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(
+        "{bar:40} {pos}/{len} records, {elapsed} gone, {eta} left",
+    )?);
+    let mut pace = interval(Duration::from_secs(1) / job.rate);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let outcome = roots
+        .rewrap(
+            async || {
+                pace.tick().await;
+            },
+            sleep,
+            |progress| show(&bar, progress),
+        )
+        .await;
+    bar.finish_and_clear();
+    let outcome = outcome.map_err(|error| {
+        anyhow::Error::from(error)
+            .context("stopped; what was done stays done, `keyway root rewrap` goes on")
+    })?;
+    let status = roots.status().await?;
+    finish(&outcome, &status, job.output)
+}
+
+fn finish(outcome: &Outcome, status: &RootStatus, output: Output) -> anyhow::Result<()> {
+    let failed = outcome.failed.len();
+    match output {
+        Output::Json => print(
+            &json!({
+                "current": status.current,
+                "changed": outcome.changed,
+                "unchanged": outcome.unchanged,
+                "failed": outcome.failed.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            })
+            .to_string(),
+        ),
+        Output::Text => {
+            print(&format!(
+                "{} records were put under the root {}, {} needed no change, {failed} failed",
+                outcome.changed, status.current, outcome.unchanged
+            ));
+            let unused = |id: &str, records| records == 0 && id != status.current;
+            for root in &status.roots {
+                if unused(&root.id, root.records) {
+                    print(&format!(
+                        "nothing refers to the root {0}; `keyway root retire {0}` takes it out",
+                        root.id
+                    ));
+                }
+            }
+        }
+    }
+    for (name, error) in &outcome.failed {
+        tell(&format!("{name}: {}", error.for_operator()));
+    }
+    if failed > 0 {
+        bail!("{failed} records could not be put under the newest root");
+    }
+    Ok(())
+}
+
+async fn retire(job: &Retire) -> anyhow::Result<()> {
+    let roots = job.location.open().await?.roots();
+    let wait = async |time: Duration| {
+        let seconds = time.as_secs();
+        tell(&format!(
+            "keyway: nothing refers to {}; waiting {seconds} seconds, until no server can write under it any more",
+            job.root
+        ));
+        // The clock of the check may run a little behind this one.
+        let end = Instant::now() + time + Duration::from_millis(50);
+        tokio::time::sleep_until(end).await;
+    };
+    let retired = roots.retire(&job.root, job.state_ttl, wait).await?;
+    match job.output {
+        Output::Json => {
+            print(&json!({"retired": job.root, "now": retired == Retired::Now}).to_string())
+        }
+        Output::Text => print(&match retired {
+            Retired::Now => format!("the root {} is retired", job.root),
+            Retired::Before => format!("the root {} was retired before", job.root),
+        }),
+    }
+    Ok(())
+}
+
+fn report(status: &RootStatus, output: Output) {
+    match output {
+        Output::Json => {
+            let roots = status.roots.iter().map(|root| {
+                json!({
+                    "id": root.id,
+                    "created_at": root.created_at.to_string(),
+                    "records": root.records,
+                })
+            });
+            print(
+                &json!({
+                    "current": status.current,
+                    "roots": roots.collect::<Vec<_>>(),
+                    "lost": status.lost,
+                    "unreadable": status.unreadable,
+                })
+                .to_string(),
+            );
+        }
+        Output::Text => {
+            print(&format!(
+                "{:<8} {:<32} {:>10}",
+                "ROOT", "CREATED", "RECORDS"
+            ));
+            for root in &status.roots {
+                let mark = if root.id == status.current {
+                    "  newest"
+                } else {
+                    ""
+                };
+                print(&format!(
+                    "{:<8} {:<32} {:>10}{mark}",
+                    root.id,
+                    root.created_at.to_string(),
+                    root.records
+                ));
+            }
+        }
+    }
+    for name in &status.lost {
+        tell(&format!(
+            "{name}: it refers to a root that the keyring does not hold"
+        ));
+    }
+    for name in &status.unreadable {
+        tell(&format!("{name}: it does not decode"));
+    }
+}
