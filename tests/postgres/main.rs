@@ -9,6 +9,7 @@
 )]
 
 mod announcements;
+mod failover;
 mod faults;
 mod nodes;
 mod schema;

@@ -12,11 +12,11 @@ use tempfile::TempDir;
 use crate::{shared, through};
 
 #[expect(clippy::disallowed_methods, reason = "real processes run in real time")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     tempfile::Builder::new()
         .permissions(Permissions::from_mode(0o700))
         .tempdir()
@@ -24,34 +24,27 @@ fn folder() -> TempDir {
 }
 
 /// A node over this database, its keyring in this folder.
-fn node(url: &str, keyring: &Path) -> ServerOptions {
+pub(crate) fn node(url: &str, keyring: &Path) -> ServerOptions {
     ServerOptions::default()
         .variable("KEYWAY_POSTGRES", url)
         .variable("KEYWAY_ROOT_KEYRING_FILE", keyring.to_str().unwrap())
 }
 
+/// A copy of the keyring for another node.
+pub(crate) fn copied(keyring: &Path, to: &Path) -> PathBuf {
+    std::fs::create_dir(to).unwrap();
+    std::fs::set_permissions(to, Permissions::from_mode(0o700)).unwrap();
+    let file = "root-keyring.secret";
+    std::fs::copy(keyring.join(file), to.join(file)).unwrap();
+    to.to_owned()
+}
+
 /// Starts the first node, which makes the keyring, and copies the keyring for another one.
 async fn first(url: &str, folder: &TempDir) -> (Server, PathBuf) {
-    let (own, copy) = (folder.path().join("one"), folder.path().join("two"));
-    let server = node(url, &own).start_in(folder).await;
-    std::fs::create_dir(&copy).unwrap();
-    std::fs::set_permissions(&copy, Permissions::from_mode(0o700)).unwrap();
-    std::fs::copy(
-        own.join("root-keyring.secret"),
-        copy.join("root-keyring.secret"),
-    )
-    .unwrap();
+    let own = folder.path().join("one");
+    let server = node(url, &own).start(folder.path()).await;
+    let copy = copied(&own, &folder.path().join("two"));
     (server, copy)
-}
-
-trait StartIn {
-    async fn start_in(&self, folder: &TempDir) -> Server;
-}
-
-impl StartIn for ServerOptions {
-    async fn start_in(&self, folder: &TempDir) -> Server {
-        self.start(folder.path()).await
-    }
 }
 
 async fn create(server: &Server, id: &str) {
@@ -98,7 +91,7 @@ async fn change_by_one_node_is_obeyed_by_the_other_at_once_and_without_announcem
     let link = Link::to(postgres.socket()).await;
     // The state TTL alone would make this test last an hour.
     let two = node(&through(&link, &url), &copy).variable("KEYWAY_STATE_TTL_SECONDS", "3600");
-    let two = two.start_in(&folder).await;
+    let two = two.start(folder.path()).await;
     for _ in 0..3 {
         obeyed(&two, "k", 200).await;
         set_enabled(&one, "k", false).await;
@@ -108,7 +101,10 @@ async fn change_by_one_node_is_obeyed_by_the_other_at_once_and_without_announcem
     two.stop().await;
 
     let two = node(&through(&link, &url), &copy).variable("KEYWAY_STATE_TTL_SECONDS", "2");
-    let two = two.variable("KEYWAY_AUDIT", "off").start_in(&folder).await;
+    let two = two
+        .variable("KEYWAY_AUDIT", "off")
+        .start(folder.path())
+        .await;
     obeyed(&two, "k", 200).await;
     link.set(LinkState::Frozen);
     set_enabled(&one, "k", false).await;
@@ -138,7 +134,7 @@ async fn data_key_of_a_known_key_costs_no_database_call() {
     let options = node(&url, &folder.path().join("keyring"))
         .variable("KEYWAY_STATE_TTL_SECONDS", "600")
         .variable("KEYWAY_AUDIT", "off");
-    let server = options.start_in(&folder).await;
+    let server = options.start(folder.path()).await;
     create(&server, "k").await;
     for _ in 0..5 {
         assert_eq!(generate(&server, "k").await, 200);
@@ -170,14 +166,14 @@ async fn keyring_that_is_missing_or_of_another_deployment_is_refused() {
     assert_eq!(code, Some(1));
     assert!(stderr.contains("--accept-empty-table"), "{stderr}");
     let foreign = folder.path().join("foreign");
-    let server = node(&other, &foreign).start_in(&folder).await;
+    let server = node(&other, &foreign).start(folder.path()).await;
     server.stop().await;
     let (code, stderr) = node(&url, &foreign).fail(folder.path()).await;
     assert_eq!(code, Some(1));
     assert!(stderr.contains("belongs to another deployment"), "{stderr}");
     // The file may be named instead of its folder.
     let server = node(&url, &copy.join("root-keyring.secret"))
-        .start_in(&folder)
+        .start(folder.path())
         .await;
     server.stop().await;
 }
@@ -233,7 +229,7 @@ async fn passphrase_protects_the_keyring_of_every_node_and_can_be_changed() {
     let keyring = folder.path().join("keyring");
     let with = |passphrase: &str| node(&url, &keyring).variable("KEYWAY_PASSPHRASE", passphrase);
     with("first passphrase")
-        .start_in(&folder)
+        .start(folder.path())
         .await
         .stop()
         .await;
@@ -247,7 +243,7 @@ async fn passphrase_protects_the_keyring_of_every_node_and_can_be_changed() {
     let (code, _, stderr) = change.run(&["change-passphrase"]).await;
     assert_eq!(code, Some(0), "{stderr}");
     with("second passphrase")
-        .start_in(&folder)
+        .start(folder.path())
         .await
         .stop()
         .await;
@@ -278,7 +274,7 @@ async fn password_comes_from_the_url_a_variable_or_a_file_and_is_never_shown() {
         node(&url, &keyring).variable("KEYWAY_POSTGRES_PASSWORD", SECRET),
         node(&url, &keyring).variable("KEYWAY_POSTGRES_PASSWORD_FILE", file),
     ] {
-        let server = options.start_in(&folder).await;
+        let server = options.start(folder.path()).await;
         create(&server, "k").await;
         let body = json!({"key_id": "k", "pending_window_in_days": 7}).to_string();
         server.call("POST", "/kms/keys/disable", &body).await;
