@@ -192,7 +192,7 @@ async fn commands_of_the_operator_work_over_the_database() {
         .variable("KEYWAY_POSTGRES", &url)
         .variable("KEYWAY_ROOT_KEYRING_FILE", copy.to_str().unwrap());
     for command in [
-        &["access-key", "create"][..],
+        &["access-key", "create", "--policy", "admin"][..],
         &["access-key", "list"],
         &["table", "verify"],
         &["rewrap-keys"],
