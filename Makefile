@@ -18,7 +18,7 @@ OPTIONS ?=
 # The features of the binary that exports traces, and of its tests, for the whole workspace: the rest is not built again.
 OTLP := keyway/otlp,keyway-tests/otlp
 
-.PHONY: help run demo test test-otlp test-docker test-clients test-console check deny openapi settings-example template cost cost-tables bench bench-instructions torture lambda build-lambda dist-functions deploy rollback size tools clean demo-aws
+.PHONY: help run demo test test-otlp test-docker test-clients test-console test-systemd check deny openapi settings-example template cost cost-tables bench bench-instructions torture lambda build-lambda dist dist-functions deploy rollback size tools clean demo-aws
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,7 @@ test: check ## Everything that CI runs
 	scripts/bao >/dev/null
 	scripts/postgres >/dev/null
 	scripts/kms-clients >/dev/null
+	scripts/kubernetes-validate >/dev/null
 	$(CARGO) build --locked --workspace --bins
 	scripts/with-aws $(CARGO) test --locked --workspace --lib --bins --tests
 	$(MAKE) test-otlp
@@ -95,6 +96,9 @@ test-clients: tools ## Clients that take minutes to get: RustFS's rc and KMS cra
 test-console: tools ## RustFS's console in Chromium; needs its static files at KEYWAY_CONSOLE
 	scripts/test-console
 
+test-systemd: tools ## The Debian package on a machine that systemd boots; needs root, debootstrap and systemd-nspawn
+	scripts/test-systemd
+
 bench: tools ## Measure speed, memory and start against references, ratios in one run
 	scripts/bench
 
@@ -113,6 +117,9 @@ lambda: tools ## Serve the functions on 127.0.0.1:9100 as Lambda would, over loc
 
 build-lambda: tools ## Build the functions for Lambda, for arm64 and x86_64, or for ARCHITECTURE alone
 	scripts/build-lambda $(ARCHITECTURE)
+
+dist: tools ## Make archives, Debian packages and checksums in target/dist, for arm64 and x86_64, or for ARCHITECTURE alone
+	scripts/dist $(ARCHITECTURE)
 
 dist-functions: tools ## Build an archive of the functions in target/dist, for make deploy FROM=ARCHIVE
 	scripts/package-functions $(or $(ARCHITECTURE),arm64) target/dist

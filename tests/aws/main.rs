@@ -11,6 +11,7 @@ mod alarms;
 mod buckets;
 mod cost;
 mod demo;
+mod doctor;
 mod drills;
 mod functions;
 mod import;
@@ -38,6 +39,16 @@ fn now() -> Instant {
 
 /// Runs `keyway access-key` over the deployment's table: exit code, stdout, stderr.
 async fn cli(deployment: &Deployment, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let command = [&["access-key"], arguments].concat();
+    keyway(deployment, &command[..2], &command[2..]).await
+}
+
+/// Runs a command of `keyway` over the deployment's table: exit code, stdout, stderr.
+async fn keyway(
+    deployment: &Deployment,
+    command: &[&str],
+    arguments: &[&str],
+) -> (Option<i32>, String, String) {
     let mut options = ServerOptions::default().without_root();
     for (name, value) in deployment.variables() {
         // Keyway's own settings come as arguments.
@@ -53,7 +64,7 @@ async fn cli(deployment: &Deployment, arguments: &[&str]) -> (Option<i32>, Strin
         "--root-keyring-secret",
         &deployment.keyring,
     ];
-    let all = [&["access-key"], &arguments[..1], &place, &arguments[1..]].concat();
+    let all = [command, &place, arguments].concat();
     options.run(&all).await
 }
 

@@ -318,6 +318,65 @@ async fn listing_shows_no_secret_and_revocation_ends_a_key() {
     assert_eq!(listed[0]["owner"], false);
 }
 
+#[tokio::test]
+async fn rotated_access_key_hands_over_to_the_new_one() {
+    let folder = folder();
+    let options = ServerOptions::default().variable("KEYWAY_STATE_TTL_SECONDS", "0");
+    let server = options.start(folder.path()).await;
+    create(&server, "k").await;
+    let limited = ["--policy", "kms-key-user", "--key", "k", "--name", "node-1"];
+    let old = access_key(folder.path(), &limited).await;
+    let old_id = old["access_key_id"].as_str().unwrap();
+    let rotate = ["rotate", old_id, "--overlap", "1h", "--output", "json"];
+    let (code, stdout, stderr) = tool(folder.path(), &rotate).await;
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let new: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(new["replaces"], old_id);
+    for key in [&old, &new] {
+        assert_eq!(generates(&server, &signer(key), "k").await, 200);
+        assert_eq!(generates(&server, &signer(key), "other").await, 403);
+    }
+    let listed = list(folder.path()).await;
+    let of = |key: &Value| {
+        let id = &key["access_key_id"];
+        let found = listed.iter().find(|listed| listed["access_key_id"] == *id);
+        found.unwrap().clone()
+    };
+    assert_eq!(of(&old)["expires_at"], new["old_expiration"]);
+    assert_eq!(of(&old)["replaced_by"], new["access_key_id"]);
+    assert_eq!(
+        (&of(&new)["name"], &of(&new)["expires_at"]),
+        (&json!("node-1"), &Value::Null)
+    );
+
+    let (code, _, stderr) = tool(folder.path(), &["rotate", old_id]).await;
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("was rotated already"), "{stderr}");
+    let new_id = new["access_key_id"].as_str().unwrap();
+    let (code, text, stderr) = tool(folder.path(), &["rotate", new_id, "--overlap", "0"]).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(text.starts_with("AWS_ACCESS_KEY_ID=KW"), "{text}");
+    assert!(
+        stderr.starts_with(&format!("{new_id} works until ")),
+        "{stderr}"
+    );
+    assert_eq!(generates(&server, &signer(&new), "k").await, 401);
+    assert_eq!(
+        generates(&server, &signer(&old), "k").await,
+        200,
+        "its overlap lasts"
+    );
+    for overlap in ["367d", "-1h", "soon"] {
+        let (code, _, stderr) =
+            tool(folder.path(), &["rotate", old_id, "--overlap", overlap]).await;
+        assert_eq!(code, Some(2), "{stderr}");
+    }
+    let named = ["create", "--policy", "kms-admin", "--name", "two words"];
+    let (code, _, stderr) = tool(folder.path(), &named).await;
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("name: must be 1 to 64 of"), "{stderr}");
+}
+
 /// Makes an access key with a policy that only an older release accepts.
 async fn made_before(data_dir: &Path, policy: &Value) -> Signer {
     let operator = Operator {

@@ -206,3 +206,54 @@ async fn policy_invalid_is_reported_with_place_and_reason() {
     let (code, _, _) = check(&["--policy", "kms-admin", "--resource", "k"]).await;
     assert_eq!(code, Some(2));
 }
+
+#[tokio::test]
+async fn resources_count_in_the_account_and_region_that_are_given() {
+    let folder = folder();
+    let path = folder.path().join("policy.json");
+    let key = "arn:aws:kms:eu-west-1:111122223333:key/reports";
+    let policy = |effect| json!({"Version": "2012-10-17", "Statement": [{"Effect": effect, "Action": "kms:Decrypt", "Resource": key}]});
+    fs::write(&path, policy("Allow").to_string()).unwrap();
+    let file = path.to_str().unwrap();
+    let asked = [
+        "--policy",
+        file,
+        "--action",
+        "kms:Decrypt",
+        "--resource",
+        "reports",
+    ];
+    for (place, allowed) in [
+        (&["--aws-account-id", "111122223333"][..], true),
+        (
+            &[
+                "--aws-account-id",
+                "111122223333",
+                "--aws-region",
+                "eu-west-1",
+            ],
+            true,
+        ),
+        (
+            &[
+                "--aws-account-id",
+                "111122223333",
+                "--aws-region",
+                "eu-west-2",
+            ],
+            false,
+        ),
+        (&["--aws-account-id", "444455556666"], false),
+        (&["--aws-region", "eu-west-1"], false),
+    ] {
+        let (code, stdout, _) = check(&[&asked[..], place].concat()).await;
+        assert_eq!(code, Some(i32::from(!allowed)), "{place:?}");
+        let word = if allowed { "allowed" } else { "denied" };
+        assert!(stdout.starts_with(word), "{place:?}: {stdout}");
+    }
+    fs::write(&path, policy("Deny").to_string()).unwrap();
+    let elsewhere = ["--policy", file, "--aws-account-id", "444455556666"];
+    let (code, stdout, _) = check(&elsewhere).await;
+    assert_eq!(code, Some(1));
+    assert!(stdout.contains("denies nothing"), "{stdout}");
+}

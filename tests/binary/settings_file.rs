@@ -269,3 +269,30 @@ async fn the_committed_example_has_every_option_and_is_valid() {
         );
     }
 }
+
+/// The names of a command's subcommands, as its help lists them.
+fn subcommands(help: &str) -> Vec<&str> {
+    let (_, listed) = help.split_once("\nCommands:\n").unwrap_or_default();
+    let lines = listed.lines().take_while(|line| !line.is_empty());
+    let names = lines.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    names.filter(|name| !["", "help"].contains(name)).collect()
+}
+
+#[tokio::test]
+async fn every_command_on_a_data_folder_takes_the_file() {
+    let mut commands: Vec<Vec<String>> = vec![Vec::new()];
+    let mut on_folders = 0;
+    while let Some(command) = commands.pop() {
+        let arguments: Vec<&str> = command.iter().map(String::as_str).collect();
+        let (code, help, stderr) = plain().run(&[&arguments[..], &["--help"]].concat()).await;
+        assert_eq!(code, Some(0), "{command:?} {stderr}");
+        for name in subcommands(&help) {
+            commands.push([&command[..], &[name.to_owned()]].concat());
+        }
+        if help.contains("--data-dir <DIR>") {
+            assert!(help.contains("--config <FILE>"), "{command:?}");
+            on_folders += 1;
+        }
+    }
+    assert!(on_folders > 15, "{on_folders}");
+}

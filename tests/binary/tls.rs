@@ -19,7 +19,7 @@ use crate::raw::signed;
 use crate::{data_dir, eventually, folder, on};
 
 /// Writes a certificate and its key; returns the certificate.
-fn pair(folder: &Path) -> CertificateDer<'static> {
+pub(crate) fn pair(folder: &Path) -> CertificateDer<'static> {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     std::fs::write(folder.join("cert.pem"), cert.pem()).unwrap();

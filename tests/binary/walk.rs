@@ -125,12 +125,22 @@ impl Drop for Session {
 
 #[tokio::test]
 async fn walk_of_the_readme_works_as_shown() {
-    walk("README.md").await;
+    walk_alone("README.md").await;
+}
+
+#[tokio::test]
+async fn walk_of_daily_work_works_as_shown() {
+    walk_alone("docs/commands.md").await;
 }
 
 #[tokio::test]
 async fn walk_of_the_kes_api_works_as_shown() {
     walk("docs/kes.md").await;
+}
+
+#[tokio::test]
+async fn walk_of_examining_a_deployment_works_as_shown() {
+    walk("docs/doctor.md").await;
 }
 
 #[tokio::test]
@@ -148,17 +158,32 @@ async fn walk_of_buckets_works_as_shown() {
     walk("docs/s3.md").await;
 }
 
+#[tokio::test]
+async fn walk_of_encrypted_files_works_as_shown() {
+    walk("docs/files.md").await;
+}
+
 /// Readers may follow several walks in one folder.
 #[test]
 fn keys_that_walks_make_have_different_names() {
     let mut made = Vec::new();
-    for document in ["README.md", "docs/policies.md", "docs/s3.md"] {
+    for document in [
+        "README.md",
+        "docs/commands.md",
+        "docs/policies.md",
+        "docs/s3.md",
+    ] {
         let text = fs::read_to_string(keyway_tests::project().join(document)).unwrap();
-        let calls = text.split(r#"kms POST keys '{"key_id":""#).skip(1);
-        made.extend(calls.map(|rest| rest.split('"').next().unwrap().to_owned()));
+        for (call, end) in [
+            (r#"kms POST keys '{"key_id":""#, '"'),
+            ("keyway key create ", ' '),
+        ] {
+            let calls = text.split(call).skip(1);
+            made.extend(calls.map(|rest| rest.split(end).next().unwrap().to_owned()));
+        }
     }
     let different: std::collections::BTreeSet<&String> = made.iter().collect();
-    assert!(made.len() >= 3 && different.len() == made.len(), "{made:?}");
+    assert!(made.len() >= 4 && different.len() == made.len(), "{made:?}");
 }
 
 #[tokio::test]
@@ -176,6 +201,11 @@ async fn walk_of_programs_that_use_aws_kms_works_as_shown() {
 
 async fn walk(document: &str) {
     walk_with(document, &[]).await;
+}
+
+/// Runs the walk of a document that needs no client but `keyway`.
+async fn walk_alone(document: &str) {
+    run(document, &[]).await;
 }
 
 /// The ports of the walks, which may be taken on this machine, and whether a program also takes the port 10,000 above.
@@ -216,23 +246,22 @@ fn with_free_ports(mut text: String) -> (String, u16) {
 
 /// Runs the walk of a document, with the programs of these folders besides the usual clients.
 async fn walk_with(document: &str, folders: &[PathBuf]) {
+    if let Some(clients) = clients(document) {
+        run(document, &[&[clients], folders].concat()).await;
+    }
+}
+
+/// Runs the walk of a document, with the programs of these folders and `keyway`.
+async fn run(document: &str, folders: &[PathBuf]) {
     let text = fs::read_to_string(format!("{REPOSITORY}/{document}"))
         .expect("the document that has the walk is there");
     let (text, port) = with_free_ports(text);
     let address = format!("127.0.0.1:{port}");
     let steps = steps(&text);
     assert!(!steps.is_empty(), "the walk has no commands");
-    let Some(clients) = clients(document) else {
-        return;
-    };
-
     let keyway = binary("keyway");
     let end = |number: usize| format!("--- end of step {number} ---");
-    let mut path = format!(
-        "{}:{}",
-        keyway.parent().unwrap().display(),
-        clients.display()
-    );
+    let mut path = keyway.parent().unwrap().display().to_string();
     for folder in folders {
         path += &format!(":{}", folder.display());
     }

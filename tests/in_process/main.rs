@@ -20,6 +20,8 @@ mod buckets;
 mod checklists;
 mod console;
 mod cors;
+mod doctor;
+mod expired_keys;
 mod function_lengths;
 mod golden;
 mod health;

@@ -387,6 +387,16 @@ impl MemorySite {
         &self.root
     }
 
+    /// The operator's side of access keys.
+    pub fn access_keys(&self) -> AccessKeys {
+        AccessKeys::new(
+            self.table.clone(),
+            self.wrapper.clone(),
+            self.clock.clone(),
+            self.random.clone(),
+        )
+    }
+
     /// A signer with an access key of this policy.
     pub async fn signer(&self, policy: &str) -> Signer {
         self.signer_for(policy, None).await
@@ -404,12 +414,7 @@ impl MemorySite {
         life: Option<Duration>,
         envelope: Option<Envelope>,
     ) -> Signer {
-        let keys = AccessKeys::new(
-            self.table.clone(),
-            self.wrapper.clone(),
-            self.clock.clone(),
-            self.random.clone(),
-        );
+        let keys = self.access_keys();
         let policy =
             Policy::canned(policy).unwrap_or_else(|| Policy::parse(policy).expect("a policy"));
         let key = keys

@@ -10,7 +10,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
@@ -244,6 +244,32 @@ impl ServerOptions {
             ..self.clone()
         };
         output(options.command()).await
+    }
+
+    /// As [`ServerOptions::run`], with this on standard input. Standard output is bytes.
+    pub async fn run_with_input(
+        &self,
+        arguments: &[&str],
+        input: &[u8],
+    ) -> (Option<i32>, Vec<u8>, String) {
+        let arguments = arguments.iter().map(|&text| text.to_owned()).collect();
+        let options = Self {
+            arguments,
+            ..self.clone()
+        };
+        let mut command = options.command();
+        let mut child = command.stdin(Stdio::piped()).spawn().expect("it runs");
+        let mut stdin = child.stdin.take().expect("stdin is piped");
+        let ended = async {
+            // A program that refuses its input does not read all of it.
+            stdin.write_all(input).await.ok();
+            drop(stdin);
+            child.wait_with_output().await
+        };
+        let output = tokio::time::timeout(TIMEOUT, ended).await;
+        let output = output.expect("it ends").expect("it runs");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), output.stdout, stderr)
     }
 
     /// Starts a process that must not serve; returns its exit code and stderr.

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::location::DeploymentLocation;
 use crate::migration::Output;
-use crate::{print, tell};
+use crate::{client, print, tell};
 
 #[derive(Subcommand)]
 pub(crate) enum AuditCommand {
@@ -21,6 +21,9 @@ pub(crate) enum AuditCommand {
     Verify(Box<Verify>),
     /// Print what the table has of the log, one event a line
     Export(Box<Export>),
+    /// On a server: print the events of its log as they come
+    #[command(after_help = client::EXIT_CODES)]
+    Tail(Box<client::Tail>),
 }
 
 /// Which part of the table's log is meant.
@@ -75,6 +78,7 @@ pub(crate) async fn run(command: AuditCommand) -> anyhow::Result<()> {
     match command {
         AuditCommand::Verify(verify) => run_verify(*verify).await,
         AuditCommand::Export(export) => run_export(export.span).await,
+        AuditCommand::Tail(tail) => client::run(client::tail(*tail)).await,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Where the deployment is: in a folder of this machine, or in a database with the root keyring elsewhere.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +12,11 @@ use keyway_deployment_assembly::{
     Apart, FirstUse, SystemClock, SystemRandom, VaultFiles, Writing, must_fit, secret, vaults,
 };
 use keyway_deployment_aws::{Location, ObjectStore, counted};
-use keyway_deployment_embedded::{self as embedded, EmptyTable, KEYRING_FILE, Operator};
+use keyway_deployment_embedded::{self as embedded, EmptyTable, Inspected, KEYRING_FILE, Operator};
 use keyway_deployment_postgres::PostgresLocation;
 use keyway_domain::access::RootAccessKey;
 use keyway_domain::buckets::Buckets;
+use keyway_domain::doctor::{Code, Finding};
 use keyway_domain::ports::{Clock, Random, TableReader};
 use keyway_metrics::{CountedSecrets, Metrics};
 use keyway_reencryption::AwsKms;
@@ -89,6 +91,14 @@ impl Deployment {
     /// Whether the table is a file of the data folder.
     pub(crate) fn is_in_folder(&self) -> bool {
         self.aws.name().is_none() && !self.postgres.is_named()
+    }
+
+    /// The name of the database, for people to read.
+    fn database_name(&self) -> String {
+        match self.aws.name() {
+            Some(table) => format!("table {table}"),
+            None => format!("PostgreSQL at {}", self.postgres.name().unwrap_or_default()),
+        }
     }
 
     /// Opens a deployment whose table is a database.
@@ -201,6 +211,50 @@ impl DeploymentLocation {
         self.deployment.open_existing().await
     }
 
+    /// Opens the deployment for reading, as far as it opens, and examines its files if it has any.
+    pub(crate) async fn inspect(&self) -> anyhow::Result<Inspected> {
+        self.region_is_used()?;
+        let deployment = &self.deployment;
+        if deployment.is_in_folder() {
+            return Ok(embedded::inspect(&deployment.operator, &deployment.vault).await);
+        }
+        Ok(match deployment.apart(FirstUse::IsRefused, None).await {
+            Ok((ports, _)) => {
+                let ports = ports.reading();
+                let region = match deployment.account().await? {
+                    Some(account) => account.region().map(ToString::to_string),
+                    None => None,
+                };
+                Inspected {
+                    findings: Vec::new(),
+                    unverified: Some((Arc::clone(&ports.stored), Arc::clone(&ports.clock))),
+                    ports: Some(ports),
+                    dated: match region {
+                        Some(region) => keyway_deployment_aws::service_addresses(&region)?,
+                        None => Vec::new(),
+                    },
+                }
+            }
+            Err(error) => Inspected {
+                findings: vec![Finding::new(
+                    Code::TableUnavailable,
+                    deployment.database_name(),
+                    format!("{error:#}"),
+                )],
+                unverified: None,
+                ports: None,
+                dated: Vec::new(),
+            },
+        })
+    }
+
+    /// The data folder, unless the table is a database.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        let deployment = &self.deployment;
+        let is_in_folder = deployment.is_in_folder();
+        is_in_folder.then_some(deployment.operator.data_dir.as_path())
+    }
+
     /// The deployment's table, to be read without the root keyring, and the time. So records that it signs are not
     /// verified.
     pub(crate) async fn unverified_table(
@@ -220,9 +274,22 @@ impl DeploymentLocation {
         Ok((Arc::new(deployment.aws.table(&account, &clock)?), clock))
     }
 
-    /// The deployment's table on AWS, if it is there.
-    pub(crate) fn table(&self) -> Option<&str> {
-        self.deployment.aws.name()
+    /// Goes on without a root that is lost. A data folder is not opened for this, because that is refused.
+    pub(crate) async fn give_up_root(&self, root: &str) -> anyhow::Result<()> {
+        self.region_is_used()?;
+        let deployment = &self.deployment;
+        if deployment.is_in_folder() {
+            embedded::must_exist(&deployment.operator)?;
+            return embedded::give_up_root(&deployment.operator, root).await;
+        }
+        let ports = self.deployment.open_existing().await?;
+        Ok(ports.keyring.give_up(ports.stored.as_ref(), root).await?)
+    }
+
+    /// Whether the root keyring is a file, of which there may be copies.
+    pub(crate) fn keeps_keyring_in_file(&self) -> bool {
+        let deployment = &self.deployment;
+        deployment.is_in_folder() || deployment.operator.keyring_folder().is_some()
     }
 
     fn region_is_used(&self) -> anyhow::Result<()> {

@@ -6,17 +6,24 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod access_key;
 mod audit;
+mod client;
+mod completions;
 mod config;
+mod doctor;
+mod files;
+mod healthcheck;
 mod identity;
 mod import;
 mod kes_config;
 mod kes_listener;
 mod location;
+mod man;
 mod migration;
 mod policy;
 mod reencrypt;
 mod root;
 mod serve;
+mod service_manager;
 mod table;
 mod traces;
 
@@ -34,11 +41,22 @@ use keyway_settings::{Parsed, Program, SettingsFile};
 #[command(
     name = "keyway",
     version,
-    after_help = "Settings can also be given as the KEYWAY_* variable named beside them; an empty one counts as not set."
+    after_help = after_help()
 )]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+}
+
+fn after_help() -> String {
+    let commands = Command::augment_subcommands(clap::Command::new("keyway"));
+    format!(
+        "Commands that call a server over HTTP, with an access key or a certificate: {}.
+The others work on this machine's deployment, or on the table that --table names.
+
+Settings can also be given as the KEYWAY_* variable named beside them; an empty one counts as not set.",
+        client::callers(&commands).join(", ")
+    )
 }
 
 const ABOUT_SECRETS: &str = "Secrets are read from the environment, never from arguments, which every user of the machine can see:
@@ -50,6 +68,8 @@ enum Command {
     /// Serve RustFS's KMS admin API from this machine
     #[command(after_help = ABOUT_SECRETS)]
     Serve(Box<serve::Serve>),
+    /// Ask the server of this machine whether it is ready; status 1 if it is not
+    Healthcheck(healthcheck::Healthcheck),
     /// Check the settings of `keyway serve`, or print a settings file to begin with
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -70,6 +90,9 @@ enum Command {
     /// Verify the audit log, or print what the table has of it, also while servers run
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Examine the deployment, also while servers run; changes nothing
+    #[command(after_help = doctor::EXIT_CODES)]
+    Doctor(Box<doctor::Doctor>),
     /// Verify the signatures of the table's records, or sign those of an older release, also while servers run
     #[command(subcommand)]
     Table(table::TableCommand),
@@ -82,6 +105,31 @@ enum Command {
     RewrapKeys(migration::Job),
     /// Make lost records of keys again from their sealed copies in Vault; keys that are there are left as they are
     RestoreKeys(migration::Job),
+    /// On a server: make, list and change master keys
+    #[command(subcommand)]
+    Key(client::KeyCommand),
+    /// On a server: make data keys and decrypt them
+    #[command(subcommand)]
+    DataKey(client::DataKeyCommand),
+    /// On a server: encrypt at most 64 KiB of standard input to standard output
+    #[command(after_help = client::EXIT_CODES)]
+    Encrypt(Box<client::Encrypt>),
+    /// On a server: decrypt standard input to standard output
+    #[command(after_help = client::EXIT_CODES)]
+    Decrypt(Box<client::Decrypt>),
+    /// On a server: see, configure, start and stop the service
+    #[command(subcommand)]
+    Service(client::ServiceCommand),
+    /// With a data key of a server: encrypt a file of any length
+    #[command(after_help = files::AFTER_HELP)]
+    EncryptFile(Box<files::EncryptFile>),
+    /// With a data key of a server: decrypt a file that encrypt-file made
+    #[command(after_help = files::AFTER_HELP)]
+    DecryptFile(Box<files::DecryptFile>),
+    /// Print a shell's completions of these commands
+    Completions(completions::Completions),
+    /// Write a manual page of each command
+    Man(man::Man),
 }
 
 #[derive(Args)]
@@ -139,6 +187,7 @@ async fn main() -> ExitCode {
             Ok(false) => return ExitCode::from(WRONG_USAGE),
             Err(error) => Err(error),
         },
+        Command::Healthcheck(check) => healthcheck::run(&check).await,
         Command::AccessKey(command) => access_key::run(command).await,
         Command::Policy(command) => match policy::run(command) {
             Ok(true) => Ok(()),
@@ -146,12 +195,25 @@ async fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Command::Identity(command) => identity::run(command),
+        Command::Doctor(doctor) => match doctor::run(*doctor).await {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Import(import) => import::run(import).await,
         Command::Reencrypt(job) => reencrypt::run(*job).await,
         Command::Audit(command) => audit::run(command).await,
         Command::Table(command) => table::run(command).await,
         Command::RewrapKeys(job) => migration::rewrap(job).await,
         Command::RestoreKeys(job) => migration::restore(job).await,
+        Command::Key(command) => client::run(client::key(command)).await,
+        Command::Service(command) => client::run(client::service(command)).await,
+        Command::DataKey(command) => client::run(client::data_key(command)).await,
+        Command::Encrypt(arguments) => client::run(client::encrypt(*arguments)).await,
+        Command::Decrypt(arguments) => client::run(client::decrypt(*arguments)).await,
+        Command::EncryptFile(arguments) => files::encrypt(*arguments).await,
+        Command::DecryptFile(arguments) => files::decrypt(*arguments).await,
+        Command::Completions(shell) => completions::run(&shell),
+        Command::Man(pages) => man::run(&pages),
         Command::Root(command) => root::run(command).await,
         Command::ChangePassphrase(ChangePassphrase { operator, new, .. }) => {
             match must_exist(&operator) {
@@ -164,7 +226,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tell(&format!("keyway: {}", one_line(error.as_ref())));
-            ExitCode::FAILURE
+            files::exit_code(&error).unwrap_or_else(|| client::exit_code(&error))
         }
     }
 }

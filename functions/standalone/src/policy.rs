@@ -56,14 +56,12 @@ impl Check {
         Ok(parsed.and_then(|policy| match account.as_ref() {
             None if region.is_none() => Ok(policy),
             account => policy.here(
-                account.map_or(DEFAULT_ACCOUNT, AccountId::as_str),
+                account.map_or(AccountId::DEFAULT, AccountId::as_str),
                 region.as_deref(),
             ),
         }))
     }
 }
-
-const DEFAULT_ACCOUNT: &str = "000000000000";
 
 #[derive(Serialize)]
 struct Checked {

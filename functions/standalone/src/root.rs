@@ -26,6 +26,8 @@ pub(crate) enum RootCommand {
     Rewrap(Box<Rewrap>),
     /// Take an older root out of the keyring; refused while a record refers to it
     Retire(Box<Retire>),
+    /// Go on without a root whose keyring is lost; what only that root opens stays closed for ever
+    GiveUp(Box<GiveUp>),
     /// List the roots, and how many records refer to each
     Status(Box<Status>),
     /// Write another copy of the root keyring's file, as it is; no passphrase is asked for
@@ -55,12 +57,21 @@ pub(crate) struct Retire {
     location: DeploymentLocation,
 
     /// The longest state TTL of the deployment's servers and functions
-    #[arg(long, env = "KEYWAY_STATE_TTL_SECONDS", value_name = "TIME", default_value = "5s", value_parser = duration)]
+    #[arg(long, env = "KEYWAY_STATE_TTL_SECONDS", value_name = "DURATION", default_value = "5s", value_parser = duration)]
     state_ttl: Duration,
 
     /// How to print what was done
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
+}
+
+#[derive(Args)]
+pub(crate) struct GiveUp {
+    /// The lost root, as the error of a start names it
+    root: String,
+
+    #[command(flatten)]
+    location: DeploymentLocation,
 }
 
 #[derive(Args)]
@@ -92,7 +103,7 @@ pub(crate) async fn run(command: RootCommand) -> anyhow::Result<()> {
             let root = roots.rotate().await?;
             tell(&format!("keyway: the newest root is {root} now"));
             rewrap(&job, &roots).await?;
-            if let (Output::Text, None) = (job.output, job.location.table()) {
+            if matches!(job.output, Output::Text) && job.location.keeps_keyring_in_file() {
                 print(
                     "the copies of the keyring's file are out of date: save another one with `keyway root save`",
                 );
@@ -101,6 +112,14 @@ pub(crate) async fn run(command: RootCommand) -> anyhow::Result<()> {
         }
         RootCommand::Rewrap(job) => rewrap(&job, &job.location.open().await?.roots()).await,
         RootCommand::Retire(job) => retire(&job).await,
+        RootCommand::GiveUp(job) => {
+            let GiveUp { root, location } = job.as_ref();
+            location.give_up_root(root).await?;
+            print(&format!(
+                "the root {root} is given up; `keyway table verify` lists what it signed"
+            ));
+            Ok(())
+        }
         RootCommand::Status(job) => {
             let status = job.location.open().await?.roots().status().await?;
             report(&status, job.output);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
+use futures_util::FutureExt;
 use keyway_deployment_assembly::{
     Audit, Process, Proof, Services, Settings, Sweeping, SystemMachine, Upkeep, Writing,
     conceal_memory, default_key_id, follow_changes, instance, metrics, places, raise_open_files,
@@ -30,8 +31,8 @@ use keyway_sites::{Composition, Mounted};
 use crate::access_key::text;
 use crate::kes_listener::{self, KesListener, Made};
 use crate::location::{Deployment, buckets};
-use crate::tell;
 use crate::traces::Spans;
+use crate::{service_manager, tell};
 
 #[derive(Args)]
 pub(crate) struct Serve {
@@ -237,6 +238,8 @@ pub(crate) async fn run(mut serve: Serve, unread: Vec<String>) -> anyhow::Result
         show_new_root(&ports).await?;
     }
     announce(&serve, status, &addresses);
+    let watchdog = service_manager::ready(address);
+    let stop = stop.inspect(|()| service_manager::stopping());
     let following = follow_changes(&ports, &server);
     let uses = ports.use_recorder(&server);
     let upkeep = Upkeep::start(server, uses);
@@ -250,6 +253,9 @@ pub(crate) async fn run(mut serve: Serve, unread: Vec<String>) -> anyhow::Result
     sweeping.stop().await;
     audit.finish().await;
     spans.finish().await;
+    if let Some(watchdog) = watchdog {
+        watchdog.abort();
+    }
     tracing::info!("keyway has stopped");
     Ok(())
 }

@@ -8,6 +8,7 @@
 
 mod background;
 mod chain;
+pub mod doctor;
 mod encoding;
 mod errors;
 mod follow;

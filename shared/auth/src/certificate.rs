@@ -9,6 +9,7 @@ mod proxy;
 mod public_key;
 #[cfg(test)]
 mod tests;
+mod validity;
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,6 +26,7 @@ use x509_cert::spki::SubjectPublicKeyInfoOwned;
 pub use api_key::{ApiKey, NotAnApiKey};
 pub use network::Network;
 pub use proxy::{ProxyCertificateHeader, TrustedProxies, TrustedProxy, TrustedProxyError};
+pub use validity::{NoValidity, Validity};
 
 /// A client's identity: the SHA-256 of its public key (the DER of SubjectPublicKeyInfo), in lowercase hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -58,6 +58,15 @@ impl CertifiedKey {
         Self::signed(&params, key)
     }
 
+    /// A client's certificate of this private key in PKCS #8, for a client that has a key and no certificate.
+    ///
+    /// # Errors
+    /// [`NotMade`] when it is no private key.
+    pub fn of_client_key(pkcs8: &[u8]) -> Result<Self, NotMade> {
+        let params = params("keyway client", ExtendedKeyUsagePurpose::ClientAuth);
+        Self::signed(&params, KeyPair::try_from(pkcs8))
+    }
+
     /// The certificate of a listener that clients reach as `localhost`, 127.0.0.1 or `::1`.
     ///
     /// # Errors

@@ -130,6 +130,19 @@ impl EncryptionContext {
         }
     }
 
+    /// The context that has this encoding: none or a map.
+    ///
+    /// # Errors
+    /// [`ContextError`] if this is not the encoding of such a context, with its pairs in their order.
+    pub fn decode(encoded: &[u8]) -> Result<Self, ContextError> {
+        let pairs = decode_pairs(encoded).ok_or(ContextError::Encoding)?;
+        let context = Self::from_pairs(pairs)?;
+        if context.encoded != encoded {
+            return Err(ContextError::Encoding);
+        }
+        Ok(context)
+    }
+
     /// The encoding without a copy.
     pub(crate) fn encoded(&self) -> &[u8] {
         &self.encoded
@@ -171,6 +184,9 @@ pub enum ContextError {
         /// How many bytes there are.
         bytes: usize,
     },
+    /// These bytes are no encoding of a map.
+    #[error("encryption context is not encoded as it must be")]
+    Encoding,
 }
 
 const KIND_NONE: u8 = 0;
@@ -185,4 +201,34 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 /// Every count and length that gets here passed a limit far below 2^32, so the cast loses nothing.
 fn put_u32(out: &mut Vec<u8>, value: usize) {
     out.extend_from_slice(&(value as u32).to_be_bytes());
+}
+
+/// The pairs of an encoded map, in any order, or no pairs for no context.
+fn decode_pairs(encoded: &[u8]) -> Option<Vec<(String, String)>> {
+    let (kind, mut rest) = encoded.split_first()?;
+    if *kind == KIND_NONE && rest.is_empty() {
+        return Some(Vec::new());
+    }
+    if *kind != KIND_MAP {
+        return None;
+    }
+    let count = take_u32(&mut rest)?;
+    let mut pairs = Vec::new();
+    for _ in 0..count {
+        pairs.push((take_text(&mut rest)?, take_text(&mut rest)?));
+    }
+    rest.is_empty().then_some(pairs)
+}
+
+fn take_text(rest: &mut &[u8]) -> Option<String> {
+    let length = usize::try_from(take_u32(rest)?).ok()?;
+    let (text, after) = rest.split_at_checked(length)?;
+    *rest = after;
+    Some(str::from_utf8(text).ok()?.to_owned())
+}
+
+fn take_u32(rest: &mut &[u8]) -> Option<u32> {
+    let (number, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(u32::from_be_bytes(*number))
 }

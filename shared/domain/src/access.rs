@@ -58,6 +58,9 @@ impl FromStr for AccountId {
 }
 
 impl AccountId {
+    /// The id of a deployment that was given none.
+    pub const DEFAULT: &str = "000000000000";
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0

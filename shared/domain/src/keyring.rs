@@ -3,6 +3,7 @@
 mod on_demand;
 mod rotation;
 mod stored;
+mod table_format;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ pub use on_demand::{KeyringOnDemand, LOOK_AGAIN_AFTER};
 pub(crate) use rotation::WRITE_MARGIN;
 pub use rotation::{Retired, RootError};
 use stored::StoredKeyring;
+use table_format::TableFormat;
 
 /// The name of the root keyring in the secret store.
 pub const KEYRING_SECRET: &str = "root-keyring";
@@ -69,9 +71,33 @@ pub enum OpenError {
     /// The table names a newest root that the keyring does not hold.
     #[error(
         "the root keyring is an older copy: it does not hold the root {0}, which the table names as the newest one; put \
-         back the newest copy of the keyring"
+         back the newest copy of the keyring, or if there is none, see `keyway root give-up`"
     )]
     KeyringOld(String),
+    /// A later release made or changed the table, and this one does not know its format.
+    #[error(
+        "the table is of keyway {release} or later: its format is {found}, and this release knows formats up to {known}; run \
+         that release, or restore the backup from before the upgrade (docs/upgrading.md)"
+    )]
+    TableNewer {
+        /// The release that gave the table its format.
+        release: String,
+        /// The table's format.
+        found: u32,
+        /// The newest format that this release knows.
+        known: u32,
+    },
+    /// A later release wrote the root keyring.
+    #[error(
+        "the root keyring has format {found}, and this release knows formats up to {known}; run the later release that wrote \
+         it, or restore the backup from before the upgrade (docs/upgrading.md)"
+    )]
+    KeyringNewer {
+        /// The keyring's format.
+        found: u64,
+        /// The newest format that this release knows.
+        known: u8,
+    },
     /// The root keyring was read but is damaged.
     #[error("the root keyring is damaged: {0}")]
     KeyringDamaged(&'static str),
@@ -297,6 +323,9 @@ struct Deployment {
     /// that its keyring may be older than the stored one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     root: Option<String>,
+    /// What a release must know to use the table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    needs: Option<TableFormat>,
 }
 
 /// The deployment's record as it was read.
@@ -311,8 +340,8 @@ impl Marked {
         self.deployment.root.as_deref() == keyring.announced_root()
     }
 
-    /// Records that there is a keyring, and which root is its newest. Another process that records it first writes the
-    /// same. After a rotation that was cut off, this completes what the table says.
+    /// Records that there is a keyring, which root is its newest, and the table's format. Another process that records it
+    /// first writes the same. After a rotation that was cut off, this completes what the table says.
     ///
     /// The keyring must hold the root that the record names, so that the record never names an older root than before.
     async fn finish(
@@ -325,9 +354,11 @@ impl Marked {
             deployment,
             created_at,
             establishing,
+            needs,
             ..
         } = &self.deployment;
-        if !establishing && self.names_newest_of(keyring) {
+        if !establishing && self.names_newest_of(keyring) && !TableFormat::is_older(needs.as_ref())
+        {
             return Ok(());
         }
         let newest = keyring.announced_root();
@@ -439,7 +470,9 @@ impl RootKeyring {
             return Err(OpenError::KeyringForeign);
         }
         match &marked.deployment.root {
-            Some(root) if !self.holds(root) => Err(OpenError::KeyringOld(root.clone())),
+            Some(root) if !self.holds(root) && !self.retired.contains(root) => {
+                Err(OpenError::KeyringOld(root.clone()))
+            }
             _ => Ok(()),
         }
     }
@@ -615,8 +648,10 @@ async fn marked(table: &dyn TableReader) -> Result<Option<Marked>, OpenError> {
     else {
         return Ok(None);
     };
+    let deployment: Deployment = encoding::decode(&record.value).map_err(OpenError::Operation)?;
+    TableFormat::check(deployment.needs.as_ref())?;
     Ok(Some(Marked {
-        deployment: encoding::decode(&record.value).map_err(OpenError::Operation)?,
+        deployment,
         revision: record.revision,
     }))
 }
@@ -659,6 +694,7 @@ fn deployment_record(
             created_at,
             establishing,
             root: newest_root.map(str::to_owned),
+            needs: Some(TableFormat::own()),
         })
         .map_err(OpenError::Operation)?,
         expires_at: None,

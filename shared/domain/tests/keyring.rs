@@ -425,3 +425,61 @@ async fn deployment_record_of_an_older_release_is_established() {
         .await;
     assert_eq!(found.unwrap().unwrap(), record);
 }
+
+#[tokio::test]
+async fn table_of_a_newer_format_is_refused_and_not_changed() {
+    let empty = Empty::build().await;
+    let first = empty.establishing();
+    let wrapped = first.wrap(&BINDING, b"secret").await.unwrap();
+    let id = "deployment";
+    let record = empty.table.get(Kind::Config, id, Consistency::Strong).await;
+    let record = record.unwrap().unwrap();
+    let mut value: serde_json::Value = serde_json::from_slice(&record.value).unwrap();
+    assert_eq!(value["needs"]["format"], 1);
+    value["needs"] = serde_json::json!({"format": 2, "release": "9.8.7"});
+    let later = Record {
+        revision: Revision([7; 16]),
+        value: value.to_string().into_bytes(),
+        ..record.clone()
+    };
+    empty.table.replace(&later, record.revision).await.unwrap();
+    for keyring in [empty.opening(), empty.establishing()] {
+        let Err(error) = keyring.must_be_own().await else {
+            panic!("the table is newer");
+        };
+        assert!(matches!(error, OpenError::TableNewer { .. }), "{error}");
+        assert!(
+            error.to_string().contains("keyway 9.8.7 or later"),
+            "{error}"
+        );
+    }
+    let keyring = empty.establishing();
+    assert!(unavailable(&keyring.wrap(&BINDING, b"secret").await));
+    // What only unwraps need not read the table.
+    assert!(empty.opening().unwrap(&BINDING, &wrapped).await.is_ok());
+    let kept = empty.table.get(Kind::Config, id, Consistency::Strong).await;
+    assert_eq!(kept.unwrap().unwrap(), later);
+}
+
+#[tokio::test]
+async fn table_without_a_format_gets_it_from_a_start_that_writes() {
+    let empty = Empty::build().await;
+    empty.establishing().must_be_own().await.unwrap();
+    let id = "deployment";
+    let record = empty.table.get(Kind::Config, id, Consistency::Strong).await;
+    let record = record.unwrap().unwrap();
+    let mut value: serde_json::Value = serde_json::from_slice(&record.value).unwrap();
+    value.as_object_mut().unwrap().remove("needs").unwrap();
+    let former = Record {
+        revision: Revision([7; 16]),
+        value: value.to_string().into_bytes(),
+        ..record.clone()
+    };
+    empty.table.replace(&former, record.revision).await.unwrap();
+    empty.opening().must_be_own().await.unwrap();
+    let kept = empty.table.get(Kind::Config, id, Consistency::Strong).await;
+    assert_eq!(kept.unwrap().unwrap(), former);
+    empty.establishing().must_be_own().await.unwrap();
+    let kept = empty.table.get(Kind::Config, id, Consistency::Strong).await;
+    assert_eq!(kept.unwrap().unwrap().value, record.value);
+}

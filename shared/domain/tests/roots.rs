@@ -209,6 +209,8 @@ async fn retired_root_is_refused_by_a_process_that_still_holds_it() {
     rewrap(&deployment).await;
     retire(&deployment, "r1").await.unwrap();
     let newer = deployment.record(Kind::Policy, "p").await;
+    // It has met nothing under the new root, so only its periodic work tells it.
+    deployment.clock.advance(MINUTE);
     before.keyring.look_at_store().await.unwrap();
     let unwrapped = before.keyring.unwrap(&BINDING, &wrapped).await;
     assert!(matches!(unwrapped, Err(WrapError::UnknownRoot)));
@@ -260,6 +262,83 @@ async fn older_copy_of_the_keyring_is_refused_at_a_start_and_ignored_by_a_runnin
         running.roots.rotate().await,
         Err(RootError::Keyring(OpenError::KeyringOld(_)))
     ));
+}
+
+#[tokio::test]
+async fn root_that_is_lost_can_be_given_up_and_its_id_is_not_used_again() {
+    let deployment = Deployment::with_records().await;
+    let old = deployment.keyring().await;
+    let first = deployment.process().await;
+    first.roots.rotate().await.unwrap();
+    first.keys.create(&root(), named("lost")).await.unwrap();
+    deployment.put_keyring(&old).await;
+    assert!(deployment.try_process().await.is_err());
+    let give_up = async |root: &str| {
+        let (table, secrets) = (deployment.stored.clone(), deployment.secrets.clone());
+        let process = deployment.process_over(table.clone(), secrets);
+        process.keyring.give_up(table.as_ref(), root).await
+    };
+    assert!(matches!(give_up("r1").await, Err(RootError::Held { .. })));
+    assert!(matches!(
+        give_up("r3").await,
+        Err(RootError::Unknown { .. })
+    ));
+    give_up("r2").await.unwrap();
+    give_up("r2").await.unwrap();
+    let process = deployment.process().await;
+    process.keys.describe(&root(), &id("k1")).await.unwrap();
+    assert!(process.keys.describe(&root(), &id("lost")).await.is_err());
+    let status = process.roots.status().await.unwrap();
+    assert_eq!(
+        (status.current.as_str(), &*status.lost),
+        ("r1", &["key/lost".to_owned()][..])
+    );
+    deployment.clock.advance(MINUTE);
+    assert_eq!(process.roots.rotate().await.unwrap(), "r3");
+}
+
+#[tokio::test]
+async fn types_with_wrapped_secrets_are_those_that_are_wrapped_anew() {
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    let mut folders = vec![source.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(&source).unwrap().display().to_string();
+            let text = std::fs::read_to_string(&path).unwrap();
+            for line in text.lines().map(str::trim) {
+                let field = line
+                    .rsplit("pub(super) ")
+                    .next()
+                    .unwrap()
+                    .rsplit("pub(crate) ")
+                    .next();
+                let (field, kind) = field.unwrap().split_once(": ").unwrap_or_default();
+                if ["Wrapped,", "Option<Wrapped>,"].contains(&kind) && !field.contains('(') {
+                    found.push(format!("{name} {field}"));
+                }
+            }
+        }
+    }
+    found.sort_unstable();
+    // The list of `HoldsSecrets` and the credential of `Roots::renewed`. The transit key wraps `probe`; a cache holds
+    // `wrapped`.
+    let known = [
+        "access.rs secret",
+        "access.rs session_token",
+        "access/sessions.rs parent_secret",
+        "keys.rs hmac",
+        "keys.rs material",
+        "keys/reader.rs wrapped",
+        "service.rs credential",
+        "service.rs probe",
+    ];
+    assert_eq!(found, known);
 }
 
 #[tokio::test]

@@ -37,6 +37,7 @@ pub(crate) fn read(path: &Path, options: &[Arg], secrets: &[&str]) -> (Vec<Setti
                 options,
                 secrets,
                 text: &text,
+                is_toml: true,
                 settings: Vec::new(),
                 mistakes: Vec::new(),
             };
@@ -92,6 +93,7 @@ struct Reader<'a> {
     options: &'a [Arg],
     secrets: &'a [&'a str],
     text: &'a str,
+    is_toml: bool,
     settings: Vec<Setting>,
     mistakes: Vec<Mistake>,
 }
@@ -99,6 +101,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn document(&mut self) {
         let (table, errors) = DeTable::parse_recoverable(self.text);
+        self.is_toml = errors.is_empty();
         // The parser's messages name what it expected, and nothing of the text.
         for error in errors {
             let line = error.span().map_or(1, |span| self.line(span.start));
@@ -115,8 +118,14 @@ impl Reader<'_> {
         let line = self.line(key.span().start);
         let name = key.get_ref().as_ref();
         let is_known = self.options.iter().any(|option| has_key(option, name));
-        // The value of a line that is not TOML says nothing.
-        if is_known && self.mistakes.iter().any(|made| made.line == Some(line)) {
+        let is_told = if is_known {
+            // The value of a line that is not TOML says nothing.
+            self.mistakes.iter().all(|made| made.line != Some(line))
+        } else {
+            // A file that is not TOML may be a secret's, and its words must not be repeated.
+            self.is_toml || self.secret(name).is_some()
+        };
+        if !is_told {
             return;
         }
         match self.setting(name, line, value.get_ref()) {
@@ -143,6 +152,15 @@ impl Reader<'_> {
         })
     }
 
+    /// The variable of the secret that a key of this name would hold.
+    fn secret(&self, name: &str) -> Option<&str> {
+        let variable = format!("KEYWAY_{}", name.replace('-', "_").to_ascii_uppercase());
+        self.secrets
+            .iter()
+            .copied()
+            .find(|known| *known == variable)
+    }
+
     /// What to say of a key that is no option's.
     fn unknown(&self, name: &str, value: &DeValue<'_>) -> String {
         if let DeValue::Table(_) = value {
@@ -150,8 +168,7 @@ impl Reader<'_> {
                     all sections"
                 .to_owned();
         }
-        let variable = format!("KEYWAY_{}", name.replace('-', "_").to_ascii_uppercase());
-        if self.secrets.contains(&variable.as_str()) {
+        if let Some(variable) = self.secret(name) {
             let file = format!("{}-file", name.replace('_', "-"));
             return if self.options.iter().any(|option| has_key(option, &file)) {
                 format!(

@@ -196,3 +196,37 @@ fn debug_output_and_errors_hold_no_key_or_value() {
         "encryption context has 12006 characters, more than 8192"
     );
 }
+
+proptest! {
+    #[test]
+    fn encoding_decodes_to_its_context_alone(context in any_context(), other in prop::collection::vec(0_u8..3, 0..24)) {
+        let context = build(&context);
+        let decoded = EncryptionContext::decode(&context.encode()).ok();
+        let opaque = context.opaque_bytes().is_some();
+        prop_assert_eq!(decoded, (!opaque).then_some(context));
+        // Whatever decodes is the one encoding of its context.
+        if let Ok(decoded) = EncryptionContext::decode(&other) {
+            prop_assert_eq!(decoded.encode(), other);
+        }
+    }
+}
+
+#[test]
+fn encoding_of_another_form_is_refused() {
+    let good = from(&[pair(1, 2), pair(2, 0)]).unwrap().encode();
+    assert!(EncryptionContext::decode(&good).is_ok());
+    for length in 0..good.len() {
+        assert!(EncryptionContext::decode(&good[..length]).is_err());
+    }
+    let refused = |encoded: &[u8]| EncryptionContext::decode(encoded).err();
+    let form = Some(ContextError::Encoding);
+    assert_eq!(refused(&[good.as_slice(), &[0]].concat()), form);
+    assert_eq!(refused(&[0, 0]), form, "no context, and a byte more");
+    assert_eq!(refused(&[1, 0, 0, 0, 0]), form, "an empty map is none");
+    assert_eq!(refused(&[1, 255, 255, 255, 255]), form);
+    let reversed = b"\x01\0\0\0\x02\0\0\0\x01b\0\0\0\0\0\0\0\x01a\0\0\0\0";
+    assert_eq!(refused(reversed), form);
+    let twice = b"\x01\0\0\0\x02\0\0\0\x01a\0\0\0\0\0\0\0\x01a\0\0\0\0";
+    assert_eq!(refused(twice), Some(ContextError::DuplicateKey));
+    assert_eq!(refused(b"\x01\0\0\0\x01\0\0\0\x01\xff\0\0\0\0"), form);
+}

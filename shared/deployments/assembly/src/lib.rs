@@ -26,6 +26,7 @@ use keyway_domain::bucket_operations::BucketOperations;
 use keyway_domain::buckets::{Buckets, TableBuckets};
 use keyway_domain::control::{Readiness, ServiceControl};
 use keyway_domain::datakey::DataKeys;
+use keyway_domain::doctor::Doctor;
 use keyway_domain::identity::{Identities, Identity, IdentityControl};
 use keyway_domain::janitor::Janitor;
 use keyway_domain::keyring::{KeyWrapper, KeyringOnDemand};
@@ -247,6 +248,25 @@ impl<T: ?Sized> Ports<T> {
     pub fn wrappers(&self) -> Arc<Wrappers> {
         let (root, vaults) = (Arc::clone(&self.wrapper), Arc::clone(&self.vaults));
         Arc::new(Wrappers::new(root, vaults))
+    }
+}
+
+impl Reading {
+    /// Examines the deployment. What the ports read is not cached.
+    pub fn doctor(&self) -> Doctor {
+        let clock = Arc::clone(&self.clock);
+        Doctor {
+            table: Arc::clone(&self.table),
+            stored: Arc::clone(&self.stored),
+            keyring: Arc::clone(&self.keyring),
+            wrappers: self.wrappers(),
+            service: Arc::new(Service::new(
+                Arc::clone(&self.table),
+                Arc::clone(&clock),
+                Duration::ZERO,
+            )),
+            clock,
+        }
     }
 }
 

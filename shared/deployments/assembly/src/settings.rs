@@ -52,7 +52,7 @@ pub struct Settings {
         long,
         env = "KEYWAY_AWS_ACCOUNT_ID",
         value_name = "ACCOUNT",
-        default_value = "000000000000"
+        default_value = AccountId::DEFAULT
     )]
     pub aws_account_id: AccountId,
 

@@ -91,41 +91,28 @@ impl Upkeep {
     }
 }
 
-/// A failure is logged once, until there is none.
 async fn keep_up(server: Services, uses: Option<UseRecorder>, mut stopped: oneshot::Receiver<()>) {
     let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut failed = false;
+    let mut upkeep = Failing::new("upkeep failed; it is tried again every ten seconds");
+    let mut recording = Failing::new(
+        "uses of access keys could not be recorded; it is tried again every ten seconds",
+    );
     loop {
         tokio::select! {
             _ = interval.tick() => {}
             _ = &mut stopped => break,
         }
-        let done = tokio::select! {
-            done = once(&server, uses.as_ref()) => done,
-            _ = &mut stopped => break,
+        let round = async {
+            upkeep.tell(server.upkeep().await);
+            recording.tell(record(uses.as_ref()).await);
         };
-        if let Err(error) = &done
-            && !failed
-        {
-            tracing::warn!(
-                error = error.for_operator(),
-                "upkeep failed; it is tried again every ten seconds"
-            );
+        tokio::select! {
+            () = round => {}
+            _ = &mut stopped => break,
         }
-        failed = done.is_err();
     }
-    if let Err(error) = record(uses.as_ref()).await {
-        tracing::warn!(
-            error = error.for_operator(),
-            "the last uses of access keys could not be recorded"
-        );
-    }
-}
-
-async fn once(server: &Services, uses: Option<&UseRecorder>) -> Result<(), KmsError> {
-    let done = server.upkeep().await;
-    record(uses).await.and(done)
+    recording.tell(record(uses.as_ref()).await);
 }
 
 async fn record(uses: Option<&UseRecorder>) -> Result<(), KmsError> {
@@ -144,4 +131,28 @@ pub fn follow_changes(ports: &Writing, server: &Services) -> JoinHandle<()> {
             changes.follow(obey).await;
         }
     })
+}
+
+/// Logs the failure of a repeated work once, until it succeeds again.
+struct Failing {
+    text: &'static str,
+    is_told: bool,
+}
+
+impl Failing {
+    const fn new(text: &'static str) -> Self {
+        Self {
+            text,
+            is_told: false,
+        }
+    }
+
+    fn tell(&mut self, done: Result<(), KmsError>) {
+        if let Err(error) = &done
+            && !self.is_told
+        {
+            tracing::warn!(error = error.for_operator(), "{}", self.text);
+        }
+        self.is_told = done.is_err();
+    }
 }

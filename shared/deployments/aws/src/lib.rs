@@ -8,5 +8,5 @@ mod location;
 mod object_store;
 
 pub use function::{Function, ended};
-pub use location::{Location, account, account_secrets, counted};
+pub use location::{Location, account, account_secrets, counted, service_addresses};
 pub use object_store::ObjectStore;

@@ -179,6 +179,32 @@ pub fn account(region: &str, credentials: SharedCredentialsProvider) -> anyhow::
     Ok(keyway_aws::config(region, endpoint, credentials))
 }
 
+/// The addresses of DynamoDB and Secrets Manager, as the deployment's clients reach them.
+///
+/// # Errors
+/// When a variable that names an endpoint is not UTF-8.
+pub fn service_addresses(region: &str) -> anyhow::Result<Vec<String>> {
+    let suffix = match region.starts_with("cn-") {
+        true => "amazonaws.com.cn",
+        false => "amazonaws.com",
+    };
+    let everywhere = environment("AWS_ENDPOINT_URL")?;
+    let mut addresses = Vec::new();
+    for (variable, service) in [
+        ("AWS_ENDPOINT_URL_DYNAMODB", "dynamodb"),
+        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", "secretsmanager"),
+    ] {
+        let named = environment(variable)?;
+        let named = named.as_ref().or(everywhere.as_ref());
+        addresses.push(match named {
+            Some(address) => address.as_str().to_owned(),
+            None => format!("https://{service}.{region}.{suffix}"),
+        });
+    }
+    addresses.dedup();
+    Ok(addresses)
+}
+
 /// All secrets of the account in this region, whether or not they are a deployment's.
 ///
 /// # Errors

@@ -11,6 +11,12 @@ use crate::lock_file;
 const CERTIFICATE: &str = "kes-listener.crt";
 const KEY: &str = "kes-listener.key";
 
+/// The file of the certificate that [`loopback_certificate`] made in the data folder, if there is one.
+pub fn listener_certificate(folder: &Path) -> Option<PathBuf> {
+    let certificate = folder.join(CERTIFICATE);
+    certificate.exists().then_some(certificate)
+}
+
 /// The files of the certificate and its key in the data folder, made if they are missing. Servers that start at the
 /// same time over one folder make one certificate.
 ///

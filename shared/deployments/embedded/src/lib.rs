@@ -4,6 +4,7 @@
 //! understand the same settings and the same folder.
 
 mod certificate;
+mod doctor;
 mod folder;
 mod lock;
 mod secrets;
@@ -23,7 +24,10 @@ use keyway_domain::service::{keep_keyring, key_directory};
 use keyway_secrets_file::{FileSecrets, moved_away, save_secret};
 use keyway_store_sqlite::SqliteTable;
 
-pub use certificate::loopback_certificate;
+pub use certificate::{listener_certificate, loopback_certificate};
+pub use doctor::{
+    Inspected, Purpose, backup_finding, certificate_findings, endpoint_findings, inspect,
+};
 use folder::DataFolder;
 pub use lock::lock_file;
 use secrets::FolderSecrets;
@@ -265,8 +269,26 @@ pub fn keyring_file(
     Ok(Some(Arc::new(secrets)))
 }
 
+/// Goes on without a root of the keyring that is lost; see [`KeyringOnDemand::give_up`]. It opens no deployment, because
+/// that is refused as long as the table names the lost root.
+///
+/// # Errors
+/// When the keyring holds the root, or the table does not name it; or when one of them cannot be used.
+pub async fn give_up_root(operator: &Operator, root: &str) -> anyhow::Result<()> {
+    let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let table = SqliteTable::open(&operator.data_dir.join(TABLE_FILE), Arc::clone(&clock))
+        .context("the table")?;
+    let configured = configured_folder(&table).await?;
+    let secrets = secrets(operator, configured.as_deref(), &random)?;
+    let table = Arc::new(table);
+    let reader = Arc::clone(&table) as Arc<dyn TableReader>;
+    let keyring = KeyringOnDemand::opening(reader, Arc::new(secrets), clock, random);
+    Ok(keyring.give_up(table.as_ref(), root).await?)
+}
+
 /// The folder of the root keyring, if the service's configuration names one.
-async fn configured_folder(table: &SqliteTable) -> anyhow::Result<Option<String>> {
+async fn configured_folder(table: &dyn TableReader) -> anyhow::Result<Option<String>> {
     match key_directory(table).await {
         Ok(configured) => Ok(configured),
         Err(error) => bail!("the service's configuration: {}", error.for_operator()),

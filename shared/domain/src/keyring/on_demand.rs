@@ -263,11 +263,7 @@ impl KeyringOnDemand {
                 compared.map_err(|error| WrapError::Unavailable(unusable(&error).into()))
             }
             // Without the table, only the secret store tells which root is the newest.
-            None => {
-                let keyring = self.read_again(Reread::After(Duration::ZERO)).await?;
-                self.looked(now);
-                Ok(keyring)
-            }
+            None => self.read_again(Reread::After(believed)).await,
         }
     }
 

@@ -13,7 +13,7 @@ use crate::repository::{tried, won};
 
 /// How long after a look at the newest root a process may still finish a write that it wrapped or signed under that
 /// root. A call of a store ends earlier.
-pub(crate) const WRITE_MARGIN: Duration = Duration::from_secs(20);
+pub(crate) const WRITE_MARGIN: Duration = Duration::from_secs(10);
 /// How long after a rotation another one is refused: every process notices the first one in this time.
 const BETWEEN_ROTATIONS: SignedDuration = SignedDuration::from_secs(10);
 
@@ -42,6 +42,12 @@ pub enum RootError {
     /// The keyring does not hold the root.
     #[error("the root keyring holds no root {root}; `keyway root status` lists its roots")]
     Unknown {
+        /// The root.
+        root: String,
+    },
+    /// The keyring holds the root.
+    #[error("the root keyring holds the root {root}; `keyway root retire` takes it out")]
+    Held {
         /// The root.
         root: String,
     },
@@ -150,6 +156,32 @@ impl KeyringOnDemand {
         must_be_older(&stored, root)?;
         stored.retire(root);
         self.put(&stored, &seen).await.map(drop)
+    }
+
+    /// Goes on without a root that the table names as the newest and whose keyring is lost: the keyring notes its id, so
+    /// that the id is never used again, and the table names the newest root that is left. What only the lost root opens
+    /// stays closed.
+    ///
+    /// # Errors
+    /// [`RootError::Held`] when the keyring holds the root; [`RootError::Unknown`] when the table does not name it.
+    pub async fn give_up(&self, table: &dyn TableWriter, root: &str) -> Result<(), RootError> {
+        let root = root.to_owned();
+        let (mut stored, seen) = self.stored().await?;
+        if stored.roots.iter().any(|held| held.id == root) {
+            return Err(RootError::Held { root });
+        }
+        if !stored.retired.contains(&root) {
+            let marked = marked(table).await?.ok_or(OpenError::TableEmpty)?;
+            if marked.deployment.root.as_ref() != Some(&root) {
+                return Err(RootError::Unknown { root });
+            }
+            stored.retire(&root);
+            self.keyring().await.map_err(|error| {
+                RootError::Failed(crate::keyring::kms_error("the root keyring", error))
+            })?;
+            self.put(&stored, &seen).await?;
+        }
+        self.announced(table).await.map(drop)
     }
 
     /// Whether the stored keyring holds the root as an older one, or held it before.

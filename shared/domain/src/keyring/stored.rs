@@ -37,6 +37,11 @@ pub(super) struct StoredKeyring {
     pub(super) signed: bool,
 }
 
+#[derive(Deserialize)]
+struct Format {
+    format: u64,
+}
+
 #[derive(Serialize, Deserialize)]
 pub(super) struct StoredRoot {
     pub(super) id: String,
@@ -80,14 +85,16 @@ impl StoredKeyring {
     }
 
     pub(super) fn parse(value: &SecretBytes) -> Result<Self, OpenError> {
-        let stored: Self = serde_json::from_slice(value.expose())
-            .map_err(|_| OpenError::KeyringDamaged("it is not the JSON that keyway writes"))?;
-        if ![encoding::FORMAT, ROTATED_FORMAT].contains(&stored.format) {
-            return Err(OpenError::KeyringDamaged(
-                "its format is not known to this version",
-            ));
+        let damaged = |_| OpenError::KeyringDamaged("it is not the JSON that keyway writes");
+        // A later format may have other fields, so this comes first.
+        let Format { format } = serde_json::from_slice(value.expose()).map_err(damaged)?;
+        if format > u64::from(ROTATED_FORMAT) {
+            return Err(OpenError::KeyringNewer {
+                found: format,
+                known: ROTATED_FORMAT,
+            });
         }
-        Ok(stored)
+        serde_json::from_slice(value.expose()).map_err(damaged)
     }
 
     pub(super) fn encode(&self) -> Result<SecretBytes, OpenError> {
@@ -105,7 +112,9 @@ impl StoredKeyring {
         clock: &dyn Clock,
         random: &dyn Random,
     ) -> Result<Option<&str>, OpenError> {
-        let newest = self.roots.last().and_then(|root| number(&root.id));
+        // No id is used twice, also not that of a root that was given up.
+        let ids = self.roots.iter().map(|root| &root.id).chain(&self.retired);
+        let newest = ids.filter_map(|id| number(id)).max();
         let number =
             newest
                 .and_then(|number| number.checked_add(1))
@@ -120,7 +129,7 @@ impl StoredKeyring {
         Ok(self.roots.last().map(|root| root.id.as_str()))
     }
 
-    /// Takes a root out.
+    /// Takes a root out, or notes that one that it does not hold is lost.
     pub(super) fn retire(&mut self, root: &str) {
         self.roots.retain(|held| held.id != root);
         self.retired.push(root.to_owned());

@@ -122,6 +122,19 @@ impl Resolved {
         self.0.iter().all(|address| address.ip().is_loopback())
     }
 
+    /// Where a client on this machine reaches the listener: loopback in place of the unspecified address.
+    pub(crate) fn from_this_machine(&self) -> Vec<SocketAddr> {
+        let reached = |address: &SocketAddr| {
+            let ip = match address.ip() {
+                IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+                ip => ip,
+            };
+            SocketAddr::new(ip, address.port())
+        };
+        self.0.iter().map(reached).collect()
+    }
+
     pub(crate) async fn bind(&self) -> io::Result<TcpListener> {
         TcpListener::bind(self.0.as_slice()).await
     }

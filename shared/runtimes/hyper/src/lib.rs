@@ -3,8 +3,10 @@
 mod address;
 mod body_timeout;
 mod bounds;
+mod examine;
 mod handshakes;
 mod limiter;
+mod probe;
 mod timed;
 mod tls;
 mod unreadable;
@@ -43,8 +45,10 @@ use unreadable::Explained;
 
 pub use address::{Address, AddressError, Resolved};
 pub use bounds::Bounds;
+pub use examine::{Answered, ExamineError, examine};
 pub use handshakes::HandshakeFailure;
 pub use limiter::{Crowded, open_connections};
+pub use probe::probe;
 pub use tls::{Clients, Tls, TlsError};
 
 /// How long the last answers may take to reach the network once they are made.

@@ -2,6 +2,7 @@
 
 mod client;
 mod files;
+pub(crate) mod pinned;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -63,7 +63,21 @@ impl Folder {
         Self::open_plain(plain(path))
     }
 
+    /// Opens a folder that exists, and changes nothing in it.
+    pub(crate) fn inspect(path: &Path) -> Result<Self, FileError> {
+        Self::open_checked(plain(path))
+    }
+
     fn open_plain(path: PathBuf) -> Result<Self, FileError> {
+        let folder = Self::open_checked(path)?;
+        // If another process holds the lock, leftovers can wait for the next start.
+        if let Some(_lock) = folder.try_lock()? {
+            folder.remove_leftovers()?;
+        }
+        Ok(folder)
+    }
+
+    fn open_checked(path: PathBuf) -> Result<Self, FileError> {
         let failed = |source| FileError::Io {
             path: path.clone(),
             source,
@@ -90,17 +104,12 @@ impl Folder {
             device: metadata.dev(),
             inode: metadata.ino(),
         };
-        let folder = Self {
+        Ok(Self {
             path,
             opened,
             identity,
             volume,
-        };
-        // If another process holds the lock, leftovers can wait for the next start.
-        if let Some(_lock) = folder.try_lock()? {
-            folder.remove_leftovers()?;
-        }
-        Ok(folder)
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -71,11 +71,31 @@ impl FileSecrets {
         passphrase: Option<Passphrase>,
         random: Arc<dyn Random>,
     ) -> Result<Self, OpenError> {
+        Self::new(Folder::open(folder), passphrase, random)
+    }
+
+    /// As [`FileSecrets::open_under`], for a folder that must exist. Opening and reading change nothing in it.
+    ///
+    /// # Errors
+    /// As [`FileSecrets::open`].
+    pub fn inspect(
+        folder: &Path,
+        passphrase: Option<Passphrase>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, OpenError> {
+        Self::new(Folder::inspect(folder), passphrase, random)
+    }
+
+    fn new(
+        folder: Result<Folder, FileError>,
+        passphrase: Option<Passphrase>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, OpenError> {
         if passphrase.as_ref().is_some_and(Passphrase::is_empty) {
             return Err(OpenError::EmptyPassphrase);
         }
         let inner = Inner {
-            folder: Folder::open(folder)?,
+            folder: folder?,
             protection: Protection::new(passphrase),
             random,
         };
@@ -295,7 +315,11 @@ pub enum FileError {
         what: &'static str,
     },
     /// A newer release of Keyway wrote the file.
-    #[error("{} has format {found}, and this release knows format 1; run the newer release", path.display())]
+    #[error(
+        "{} has format {found}, and this release knows format 1; run the later release, or restore the backup from before \
+         the upgrade (docs/upgrading.md)",
+        path.display()
+    )]
     Newer {
         /// The file.
         path: PathBuf,

@@ -1,11 +1,14 @@
 //! The SecretStore port on AWS Secrets Manager.
 //!
-//! **Compare and swap:** Secrets Manager has none, but it refuses a version whose id belongs to another content. So the
-//! id of a new version is derived from the version that its writer saw. If several writers saw the same version, the
-//! first gets the id and the others are refused. A write that is sent twice, because its answer was lost, is one write.
+//! **Stages:** the version at `AWSCURRENT` is the secret. A write that replaces it has four steps: it makes a version at
+//! `AWSPENDING`, reads that version back and compares it, moves `AWSCURRENT` to it, which moves `AWSPREVIOUS` to the one
+//! before, and takes `AWSPENDING` away. So readers never get a value that was not read back. An operator may move
+//! `AWSCURRENT` back to an earlier version; the next write follows that version.
 //!
-//! **Stages:** the version at `AWSCURRENT` is the secret. A write moves `AWSCURRENT` to its version and `AWSPREVIOUS` to
-//! the one before. An operator may move `AWSCURRENT` back to an earlier version; the next write follows that version.
+//! **Compare and swap:** Secrets Manager moves `AWSCURRENT` only away from the version that the request names. It also
+//! refuses a version whose id belongs to another content, and the id of a new version is derived from the version that its
+//! writer saw. If several writers saw the same version, the first gets the id. The others complete that write, in case
+//! its writer has crashed, and are refused. A write that is sent twice, because its answer was lost, is one write.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +19,7 @@ use aws_sdk_secretsmanager::config::Builder;
 use aws_sdk_secretsmanager::operation::create_secret::CreateSecretError;
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use aws_sdk_secretsmanager::operation::put_secret_value::PutSecretValueError;
+use aws_sdk_secretsmanager::operation::update_secret_version_stage::UpdateSecretVersionStageError;
 use aws_sdk_secretsmanager::primitives::Blob;
 use aws_sdk_secretsmanager::types::{Filter, FilterNameStringType};
 use aws_types::SdkConfig;
@@ -25,6 +29,11 @@ use keyway_domain::ports::{SecretStore, SecretVersion, StoreError};
 
 /// One write can skip this many versions that an operator took back.
 const STEPS: u32 = 16;
+
+/// The stage of the version that is the secret.
+const CURRENT: &str = "AWSCURRENT";
+/// The stage of a version that a write has made and not yet moved to [`CURRENT`].
+const PENDING: &str = "AWSPENDING";
 
 /// Secrets in AWS Secrets Manager.
 pub struct SecretsManager {
@@ -102,7 +111,17 @@ impl SecretsManager {
     }
 
     async fn current(&self, id: &str) -> Result<Option<(SecretBytes, SecretVersion)>, StoreError> {
-        let output = match self.client.get_secret_value().secret_id(id).send().await {
+        let found = self.read(id, Which::Current).await?;
+        Ok(found.map(|found| (found.value, found.version)))
+    }
+
+    async fn read(&self, id: &str, which: Which<'_>) -> Result<Option<Found>, StoreError> {
+        let request = self.client.get_secret_value().secret_id(id);
+        let request = match which {
+            Which::Current => request.version_stage(CURRENT),
+            Which::Version(version) => request.version_id(version),
+        };
+        let output = match request.send().await {
             Ok(output) => output,
             Err(error) => match error.as_service_error() {
                 // The secret is absent, or has no version yet.
@@ -118,7 +137,14 @@ impl SecretsManager {
         let version = output
             .version_id
             .ok_or_else(|| garbled("it has no version id"))?;
-        Ok(Some((value, SecretVersion(version))))
+        let is_pending = output
+            .version_stages
+            .is_some_and(|stages| stages.iter().any(|stage| stage == PENDING));
+        Ok(Some(Found {
+            value,
+            version: SecretVersion(version),
+            is_pending,
+        }))
     }
 
     async fn create(&self, id: &str, token: &str, value: &SecretBytes) -> Result<Put, StoreError> {
@@ -144,6 +170,7 @@ impl SecretsManager {
         id: &str,
         token: &str,
         value: &SecretBytes,
+        stage: &str,
     ) -> Result<Put, StoreError> {
         let put = self
             .client
@@ -151,6 +178,7 @@ impl SecretsManager {
             .secret_id(id)
             .client_request_token(token)
             .secret_binary(Blob::new(value.expose()))
+            .version_stages(stage)
             .send()
             .await;
         match put {
@@ -169,6 +197,105 @@ enum Put {
     /// The version id belongs to another content.
     Taken,
     NoSecret,
+}
+
+/// Which version of a secret.
+#[derive(Clone, Copy)]
+enum Which<'a> {
+    Current,
+    Version(&'a str),
+}
+
+/// A version of a secret that was read.
+struct Found {
+    value: SecretBytes,
+    version: SecretVersion,
+    is_pending: bool,
+}
+
+impl SecretsManager {
+    /// Makes the first version of a secret.
+    async fn put_first(
+        &self,
+        id: &str,
+        token: &str,
+        value: &SecretBytes,
+    ) -> Result<Put, StoreError> {
+        match self.add_version(id, token, value, CURRENT).await? {
+            Put::NoSecret => self.create(id, token, value).await,
+            put => Ok(put),
+        }
+    }
+
+    /// Makes the version that follows `seen`, and moves [`CURRENT`] to it.
+    async fn put_next(
+        &self,
+        id: &str,
+        token: &str,
+        value: &SecretBytes,
+        seen: &SecretVersion,
+    ) -> Result<Put, StoreError> {
+        let put = self.add_version(id, token, value, PENDING).await?;
+        if let Put::NoSecret = put {
+            return Ok(put);
+        }
+        let found = self.read(id, Which::Version(token)).await?;
+        let found = found.ok_or_else(|| garbled("the version that was just written is absent"))?;
+        match put {
+            Put::Done if !found.value.ct_eq(value.expose()) => Err(garbled(
+                "the version that was just written has another content",
+            )),
+            // An operator has taken that version back.
+            Put::Taken if !found.is_pending => Ok(Put::Taken),
+            put => {
+                self.make_current(id, token, seen).await?;
+                Ok(put)
+            }
+        }
+    }
+
+    /// Moves [`CURRENT`] from the version that was seen to another one. Does nothing if it is no longer there.
+    async fn make_current(
+        &self,
+        id: &str,
+        token: &str,
+        seen: &SecretVersion,
+    ) -> Result<(), StoreError> {
+        let moved = self
+            .client
+            .update_secret_version_stage()
+            .secret_id(id)
+            .version_stage(CURRENT)
+            .move_to_version_id(token)
+            .remove_from_version_id(&seen.0)
+            .send()
+            .await;
+        match moved {
+            Ok(_) => {}
+            Err(error) => match error.as_service_error() {
+                Some(
+                    UpdateSecretVersionStageError::InvalidParameterException(_)
+                    | UpdateSecretVersionStageError::InvalidRequestException(_),
+                ) => return Ok(()),
+                _ => {
+                    return Err(self
+                        .service
+                        .failed("move a secret's current version", &error));
+                }
+            },
+        }
+        // The secret is written. Where this fails, the next write moves that stage anyway.
+        let tidied = self
+            .client
+            .update_secret_version_stage()
+            .secret_id(id)
+            .version_stage(PENDING)
+            .remove_from_version_id(token)
+            .send()
+            .await;
+        drop(tidied);
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -194,16 +321,16 @@ impl SecretStore for SecretsManager {
                 return version.filter(|_| is_own).ok_or(StoreError::Conflict);
             }
             let token = version_id(name, seen, step);
-            let mut put = self.add_version(&id, &token, value).await?;
-            if matches!((&put, seen), (Put::NoSecret, None)) {
-                put = self.create(&id, &token, value).await?;
-            }
-            match put {
-                Put::Done => return Ok(SecretVersion(token)),
-                Put::NoSecret => return Err(StoreError::Conflict),
-                // Either another writer was faster, and the version differs from `seen` next time;
-                // or an operator has taken that version back, and the next step's id is free.
-                Put::Taken => tried = Some(SecretVersion(token)),
+            let put = match seen {
+                None => self.put_first(&id, &token, value).await?,
+                Some(seen) => self.put_next(&id, &token, value, seen).await?,
+            };
+            match (put, seen) {
+                (Put::Done, None) => return Ok(SecretVersion(token)),
+                (Put::NoSecret, _) => return Err(StoreError::Conflict),
+                // The current version tells next time whether this write or another one has won, or whether an operator
+                // has taken that version back; then the next step's id is free.
+                (Put::Done, Some(_)) | (Put::Taken, _) => tried = Some(SecretVersion(token)),
             }
         }
         Err(StoreError::Failed {

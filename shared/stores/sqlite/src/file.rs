@@ -21,6 +21,22 @@ static MAKING: Mutex<()> = Mutex::new(());
 /// Makes the file and its folder if they are missing, and checks their owners and modes. Returns the file's full path
 /// and identity.
 pub(crate) fn prepare(path: &Path) -> Result<(PathBuf, Identity), OpenError> {
+    checked(path, Missing::IsMade)
+}
+
+/// As [`prepare`], for a file that must exist.
+pub(crate) fn existing(path: &Path) -> Result<(PathBuf, Identity), OpenError> {
+    checked(path, Missing::IsAnError)
+}
+
+/// What happens if the file or its folder is missing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    IsMade,
+    IsAnError,
+}
+
+fn checked(path: &Path, missing: Missing) -> Result<(PathBuf, Identity), OpenError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| OpenError::Io { path, source }
@@ -32,14 +48,18 @@ pub(crate) fn prepare(path: &Path) -> Result<(PathBuf, Identity), OpenError> {
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    make_folder(folder).map_err(failed(folder))?;
+    if missing == Missing::IsMade {
+        make_folder(folder).map_err(failed(folder))?;
+    }
     // A full path is never a name with a special meaning to SQLite, such as ":memory:".
     let folder = folder.canonicalize().map_err(failed(folder))?;
     let metadata = fs::metadata(&folder).map_err(failed(&folder))?;
     let volume = check_folder(&folder, &metadata)?;
 
     let path = folder.join(name);
-    make(&path, &folder).map_err(failed(&path))?;
+    if missing == Missing::IsMade {
+        make(&path, &folder).map_err(failed(&path))?;
+    }
     let metadata = fs::symlink_metadata(&path).map_err(failed(&path))?;
     if !metadata.is_file() {
         return Err(OpenError::NotAFile { path });

@@ -31,7 +31,7 @@ use async_trait::async_trait;
 use keyway_domain::ports::{
     Clock, Consistency, IdRange, Kind, Page, Record, Revision, StoreError, TableReader, TableWriter,
 };
-use rusqlite::ErrorCode;
+use rusqlite::{Connection, ErrorCode};
 
 use crate::readers::Readers;
 use crate::watch::Watch;
@@ -72,47 +72,108 @@ impl SqliteTable {
     }
 }
 
-#[async_trait]
-impl TableReader for SqliteTable {
-    /// Reads are always strong: a read sees everything that any process committed before it began.
-    async fn get(
-        &self,
-        kind: Kind,
-        id: &str,
-        _: Consistency,
-    ) -> Result<Option<Record>, StoreError> {
-        let (id, now) = (id.to_owned(), self.clock.now());
-        self.readers
-            .run("read a record", move |connection| {
-                records::get(connection, kind, &id, now)
-            })
-            .await
+/// The table in one SQLite file, opened to be examined: no file changes, and no schema is brought up to date.
+pub struct SqliteReader {
+    readers: Arc<Readers>,
+    clock: Arc<dyn Clock>,
+    is_newest: bool,
+}
+
+impl SqliteReader {
+    /// Opens the table in this file, which must exist, also while other processes write it.
+    ///
+    /// # Errors
+    /// As [`SqliteTable::open`].
+    pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let (path, identity) = file::existing(path)?;
+        let watch = Arc::new(Watch::start(&path, identity)?);
+        let readers = Readers::changing_nothing(path.clone(), watch);
+        let is_newest = readers.look(|connection| schema::is_newest(&path, connection))?;
+        Ok(Self {
+            readers: Arc::new(readers),
+            clock,
+            is_newest,
+        })
     }
 
-    async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
-        let (range, now) = (IdRange::new(prefix, None), self.clock.now());
-        self.readers
-            .run("count records", move |connection| {
-                records::count(connection, kind, &range, now)
-            })
-            .await
+    /// Whether the file has the schema of this release. The next server of this release brings an older one up to date.
+    pub const fn has_newest_schema(&self) -> bool {
+        self.is_newest
+    }
+}
+
+impl Readers {
+    async fn get(
+        self: &Arc<Self>,
+        kind: Kind,
+        id: &str,
+        clock: &dyn Clock,
+    ) -> Result<Option<Record>, StoreError> {
+        let (id, now) = (id.to_owned(), clock.now());
+        let query = move |connection: &Connection| records::get(connection, kind, &id, now);
+        self.run("read a record", query).await
+    }
+
+    async fn count(
+        self: &Arc<Self>,
+        kind: Kind,
+        prefix: &str,
+        clock: &dyn Clock,
+    ) -> Result<u64, StoreError> {
+        let (range, now) = (IdRange::new(prefix, None), clock.now());
+        let query = move |connection: &Connection| records::count(connection, kind, &range, now);
+        self.run("count records", query).await
     }
 
     async fn page(
-        &self,
+        self: &Arc<Self>,
         kind: Kind,
-        prefix: &str,
-        after: Option<&str>,
+        range: IdRange,
         limit: usize,
+        clock: &dyn Clock,
     ) -> Result<Page, StoreError> {
-        let (range, now) = (IdRange::new(prefix, after), self.clock.now());
-        self.readers
-            .run("read a page", move |connection| {
-                records::page(connection, kind, &range, limit, now)
-            })
-            .await
+        let now = clock.now();
+        let query =
+            move |connection: &Connection| records::page(connection, kind, &range, limit, now);
+        self.run("read a page", query).await
     }
 }
+
+/// Reads are always strong: a read sees everything that any process committed before it began.
+macro_rules! read_by_readers {
+    ($table:ty) => {
+        #[async_trait]
+        impl TableReader for $table {
+            async fn get(
+                &self,
+                kind: Kind,
+                id: &str,
+                _: Consistency,
+            ) -> Result<Option<Record>, StoreError> {
+                self.readers.get(kind, id, self.clock.as_ref()).await
+            }
+
+            async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
+                self.readers.count(kind, prefix, self.clock.as_ref()).await
+            }
+
+            async fn page(
+                &self,
+                kind: Kind,
+                prefix: &str,
+                after: Option<&str>,
+                limit: usize,
+            ) -> Result<Page, StoreError> {
+                let range = IdRange::new(prefix, after);
+                let clock = self.clock.as_ref();
+                self.readers.page(kind, range, limit, clock).await
+            }
+        }
+    };
+}
+
+read_by_readers!(SqliteTable);
+read_by_readers!(SqliteReader);
 
 #[async_trait]
 impl TableWriter for SqliteTable {
@@ -170,7 +231,8 @@ pub enum OpenError {
     },
     /// A newer release of Keyway wrote the file. It was not changed.
     #[error(
-        "{} has schema version {found}, and this release knows versions up to {known}; run the newer release",
+        "{} has schema version {found}, and this release knows versions up to {known}; run the later release, or restore \
+         the backup from before the upgrade (docs/upgrading.md)",
         path.display()
     )]
     Newer {

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use keyway_domain::ports::StoreError;
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use tokio::sync::Semaphore;
 use tokio::task;
 
-use crate::watch::Watch;
-use crate::{failed, schema, store_error};
+use crate::watch::{BESIDE, Watch, beside};
+use crate::{OpenError, failed, schema, store_error};
 
 /// Reads mostly find their pages in memory, so more connections would only wait for the processor.
 const CONNECTIONS: usize = 4;
@@ -19,6 +20,8 @@ pub(crate) struct Readers {
     watch: Arc<Watch>,
     idle: Mutex<Vec<Connection>>,
     permits: Arc<Semaphore>,
+    /// Whether the last connection leaves the write-ahead log as it is, instead of writing it into the table.
+    leaves_log: bool,
 }
 
 impl Readers {
@@ -28,7 +31,19 @@ impl Readers {
             watch,
             idle: Mutex::default(),
             permits: Arc::new(Semaphore::new(CONNECTIONS)),
+            leaves_log: false,
         }
+    }
+
+    /// As [`Readers::new`], and closing changes no file: a log with content stays as it is. SQLite removes an empty log,
+    /// which the connections themselves made.
+    pub(crate) fn changing_nothing(path: PathBuf, watch: Arc<Watch>) -> Self {
+        let has_log = BESIDE.first().is_some_and(|ending| {
+            std::fs::symlink_metadata(beside(&path, ending)).is_ok_and(|log| log.len() > 0)
+        });
+        let mut readers = Self::new(path, watch);
+        readers.leaves_log = has_log;
+        readers
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -68,9 +83,26 @@ impl Readers {
         read.await.map_err(|error| failed(what, error))?
     }
 
+    /// Looks at the file by a connection of its own, which is kept for later reads.
+    pub(crate) fn look<T>(
+        &self,
+        look: impl FnOnce(&Connection) -> Result<T, OpenError>,
+    ) -> Result<T, OpenError> {
+        let connection = self.connect().map_err(|error| OpenError::Sqlite {
+            path: self.path.clone(),
+            error,
+        })?;
+        let seen = look(&connection)?;
+        self.idle().push(connection);
+        Ok(seen)
+    }
+
     fn connect(&self) -> rusqlite::Result<Connection> {
         let connection = schema::connect(&self.path)?;
         connection.pragma_update(None, "query_only", true)?;
+        if self.leaves_log {
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        }
         Ok(connection)
     }
 

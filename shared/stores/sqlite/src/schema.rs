@@ -46,20 +46,22 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens the file and brings its schema up to date.
 pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
-    prepare(path, MIGRATIONS).map_err(|refusal| match refusal {
-        Refusal::NotOurs => OpenError::NotOurs {
-            path: path.to_owned(),
-        },
-        Refusal::Newer { found, known } => OpenError::Newer {
-            path: path.to_owned(),
-            found,
-            known,
-        },
-        Refusal::Sqlite(error) => OpenError::Sqlite {
-            path: path.to_owned(),
-            error,
-        },
-    })
+    prepare(path, MIGRATIONS).map_err(|refusal| refused(path, refusal))
+}
+
+fn refused(path: &Path, refusal: Refusal) -> OpenError {
+    let path = path.to_owned();
+    match refusal {
+        Refusal::NotOurs => OpenError::NotOurs { path },
+        Refusal::Newer { found, known } => OpenError::Newer { path, found, known },
+        Refusal::Sqlite(error) => OpenError::Sqlite { path, error },
+    }
+}
+
+/// Whether the file has the newest schema. Changes nothing.
+pub(crate) fn is_newest(path: &Path, connection: &Connection) -> Result<bool, OpenError> {
+    let found = version(connection, MIGRATIONS).map_err(|refusal| refused(path, refusal))?;
+    Ok(found == MIGRATIONS.len())
 }
 
 /// A connection for reads and writes, to a file that [`open`] has checked before.
