@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use keyway_tests::{Link, LinkState, Postgres, Server, ServerOptions};
+use keyway_tests::{Link, LinkState, Postgres, Server, ServerOptions, Signer};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -121,6 +121,57 @@ async fn change_by_one_node_is_obeyed_by_the_other_at_once_and_without_announcem
     obeyed(&two, "k", 409).await;
     two.stop().await;
     one.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn access_key_that_a_command_revokes_is_refused_at_once() {
+    let Some(postgres) = shared().await else {
+        return;
+    };
+    let folder = folder();
+    let url = postgres.database();
+    let (server, copy) = {
+        let options =
+            |keyring: &Path| node(&url, keyring).variable("KEYWAY_STATE_TTL_SECONDS", "3600");
+        let own = folder.path().join("one");
+        let server = options(&own).start(folder.path()).await;
+        (server, copied(&own, &folder.path().join("two")))
+    };
+    create(&server, "k").await;
+    let operator = node(&url, &copy).without_root();
+    let operator = operator.variable("KEYWAY_ROOT_KEYRING_FILE", copy.to_str().unwrap());
+    let create = [
+        "access-key",
+        "create",
+        "--policy",
+        "kms-key-user",
+        "--output",
+        "json",
+    ];
+    let (code, made, stderr) = operator.run(&create).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    let made: serde_json::Value = serde_json::from_str(&made).unwrap();
+    let text = |name: &str| made[name].as_str().unwrap();
+    let signer = Signer::new(text("access_key_id"), text("secret_access_key"));
+    let body = json!({"key_id": "k"}).to_string();
+    let status = async || {
+        let path = "/kms/generate-data-key";
+        server.call_as(&signer, "POST", path, &body).await.status
+    };
+    assert_eq!(status().await, 200);
+    let (code, _, stderr) = operator
+        .run(&["access-key", "revoke", text("access_key_id")])
+        .await;
+    assert_eq!(code, Some(0), "{stderr}");
+    let begun = now();
+    while status().await == 200 {
+        assert!(
+            begun.elapsed() < Duration::from_secs(30),
+            "it is still accepted"
+        );
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
