@@ -20,6 +20,7 @@ mod kes;
 mod lost_table;
 mod messages;
 mod reencrypt;
+mod root;
 mod secrets;
 mod setup;
 mod table;

@@ -103,6 +103,35 @@ async fn newest_version_is_current_and_the_one_before_is_previous() {
     assert_eq!(held(&store).await, "three");
 }
 
+/// The process ends after it has made the pending version.
+#[tokio::test(flavor = "multi_thread")]
+async fn write_cut_off_before_its_version_is_current_is_completed_by_the_next() {
+    let Some(aws) = Aws::here() else { return };
+    let name = aws.secret(None).await;
+    let store = SecretsManager::new(&aws.config()).with("s", &name);
+    let one = store.put("s", &secret("one"), None).await.unwrap();
+    let proxy = Proxy::before(&aws.endpoint).await;
+    proxy.judge(
+        |_, operation| match operation.ends_with("UpdateSecretVersionStage") {
+            true => Fate::LoseRequest,
+            false => Fate::Pass,
+        },
+    );
+    let mortal = SecretsManager::new(&aws.config_at(&proxy.endpoint)).with("s", &name);
+    let cut_off = mortal.put("s", &secret("two"), Some(&one)).await;
+    assert!(matches!(
+        cut_off,
+        Err(StoreError::Failed { .. } | StoreError::Away(_))
+    ));
+    assert_eq!(held(&store).await, "one", "readers get no pending version");
+    let next = store.put("s", &secret("three"), Some(&one)).await;
+    assert!(matches!(next, Err(StoreError::Conflict)), "{next:?}");
+    assert_eq!(held(&store).await, "two");
+    let (_, two) = store.get("s").await.unwrap().unwrap();
+    store.put("s", &secret("three"), Some(&two)).await.unwrap();
+    assert_eq!(held(&store).await, "three");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn root_keyring_is_made_exactly_once() {
     let Some(aws) = Aws::here() else { return };

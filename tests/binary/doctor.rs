@@ -231,24 +231,31 @@ async fn wrong_passphrase_is_an_error_that_does_not_repeat_it() {
 async fn record_and_event_that_were_changed_are_errors() {
     let folder = folder();
     let data_dir = data_dir(&folder);
-    let options = ServerOptions::default()
-        .argument("--audit-table")
-        .argument("all");
-    let server = options.start(&data_dir).await;
-    create(&server, "k").await;
+    let server = ServerOptions::default().start(&data_dir).await;
+    // Each mutation writes a record of events.
+    for id in ["k", "l", "m"] {
+        create(&server, id).await;
+    }
     server.stop().await;
     let table = rusqlite::Connection::open(data_dir.join("keyway.db")).unwrap();
     let changed = table.execute(
         "UPDATE records SET value = CAST(replace(CAST(value AS TEXT), 'enabled', 'disabled') AS BLOB)
-         WHERE kind = 'key'",
+         WHERE kind = 'key' AND id = CAST('k' AS BLOB)",
         [],
     );
     assert_eq!(changed.unwrap(), 1);
-    table.close().unwrap();
     let told = examine(&data_dir, &[]).await;
     assert_eq!(told.code, Some(1));
     assert_eq!(told.subjects("record-refused"), ["key/k"]);
     assert!(!told.subjects("audit-ok").is_empty(), "{}", told.text);
+    let removed = table.execute(
+        "DELETE FROM logs WHERE id = (SELECT id FROM logs WHERE kind = 'audit' ORDER BY id LIMIT 1 OFFSET 1)",
+        [],
+    );
+    assert_eq!(removed.unwrap(), 1);
+    table.close().unwrap();
+    let told = examine(&data_dir, &[]).await;
+    assert!(told.seen("audit-gap").contains("missing"), "{}", told.text);
 }
 
 /// Writes a certificate that ends at this date, and its key.

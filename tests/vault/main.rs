@@ -11,6 +11,7 @@ mod auth;
 mod contract;
 mod faults;
 mod hostile;
+mod rotation;
 mod service;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! `keyway root`.
 
+mod vault;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use keyway_domain::migration::Outcome;
 use keyway_domain::roots::{Retired, RootStatus, Roots};
 use keyway_settings::SettingsFile;
 use serde_json::json;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use crate::location::DeploymentLocation;
 use crate::migration::{Output, show};
@@ -30,6 +32,9 @@ pub(crate) enum RootCommand {
     GiveUp(Box<GiveUp>),
     /// List the roots, and how many records refer to each
     Status(Box<Status>),
+    /// Rotate the transit key of the Vault that wraps the keys
+    #[command(subcommand)]
+    Vault(vault::VaultCommand),
     /// Write another copy of the root keyring's file, as it is; no passphrase is asked for
     Save(Save),
 }
@@ -52,6 +57,23 @@ pub(crate) struct Rewrap {
 pub(crate) struct Retire {
     /// The root, as `keyway root status` prints it
     root: String,
+
+    #[command(flatten)]
+    location: DeploymentLocation,
+
+    /// The longest state TTL of the deployment's servers and functions
+    #[arg(long, env = "KEYWAY_STATE_TTL_SECONDS", value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    state_ttl: Duration,
+
+    /// How to print what was done
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Args)]
+pub(crate) struct RetireVersion {
+    /// The version of the transit key; older ones are refused as well
+    version: u64,
 
     #[command(flatten)]
     location: DeploymentLocation,
@@ -113,13 +135,14 @@ pub(crate) async fn run(command: RootCommand) -> anyhow::Result<()> {
         RootCommand::Rewrap(job) => rewrap(&job, &job.location.open().await?.roots()).await,
         RootCommand::Retire(job) => retire(&job).await,
         RootCommand::GiveUp(job) => {
-            let GiveUp { root, location } = job.as_ref();
-            location.give_up_root(root).await?;
+            let root = &job.root;
+            job.location.give_up_root(root).await?;
             print(&format!(
                 "the root {root} is given up; `keyway table verify` lists what it signed"
             ));
             Ok(())
         }
+        RootCommand::Vault(command) => vault::run(command).await,
         RootCommand::Status(job) => {
             let status = job.location.open().await?.roots().status().await?;
             report(&status, job.output);
@@ -134,11 +157,7 @@ pub(crate) async fn run(command: RootCommand) -> anyhow::Result<()> {
 }
 
 async fn rewrap(job: &Rewrap, roots: &Roots) -> anyhow::Result<()> {
-    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(
-        "{bar:40} {pos}/{len} records, {elapsed} gone, {eta} left",
-    )?);
-    let mut pace = interval(Duration::from_secs(1) / job.rate);
-    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (bar, mut pace) = (bar("records")?, pace(job.rate));
     let outcome = roots
         .rewrap(
             async || {
@@ -155,6 +174,29 @@ async fn rewrap(job: &Rewrap, roots: &Roots) -> anyhow::Result<()> {
     })?;
     let status = roots.status().await?;
     finish(&outcome, &status, job.output)
+}
+
+/// It is shown only on a terminal.
+fn bar(of: &str) -> anyhow::Result<ProgressBar> {
+    let template = format!("{{bar:40}} {{pos}}/{{len}} {of}, {{elapsed}} gone, {{eta}} left");
+    Ok(ProgressBar::new(0).with_style(ProgressStyle::with_template(&template)?))
+}
+
+/// Ticks this many times a second.
+fn pace(rate: u32) -> Interval {
+    let mut pace = interval(Duration::from_secs(1) / rate);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pace
+}
+
+/// Waits until no server can write under what is retired.
+async fn wait_shown(what: &str, time: Duration) {
+    let seconds = time.as_secs();
+    tell(&format!(
+        "keyway: {what}; waiting {seconds} seconds, until no server can write under it any more"
+    ));
+    // The clock of the check may run a little behind this one.
+    sleep(time + Duration::from_millis(50)).await;
 }
 
 fn finish(outcome: &Outcome, status: &RootStatus, output: Output) -> anyhow::Result<()> {
@@ -196,16 +238,8 @@ fn finish(outcome: &Outcome, status: &RootStatus, output: Output) -> anyhow::Res
 
 async fn retire(job: &Retire) -> anyhow::Result<()> {
     let roots = job.location.open().await?.roots();
-    let wait = async |time: Duration| {
-        let seconds = time.as_secs();
-        tell(&format!(
-            "keyway: nothing refers to {}; waiting {seconds} seconds, until no server can write under it any more",
-            job.root
-        ));
-        // The clock of the check may run a little behind this one.
-        let end = Instant::now() + time + Duration::from_millis(50);
-        tokio::time::sleep_until(end).await;
-    };
+    let what = format!("nothing refers to {}", job.root);
+    let wait = async |time| wait_shown(&what, time).await;
     let retired = roots.retire(&job.root, job.state_ttl, wait).await?;
     match job.output {
         Output::Json => {

@@ -51,7 +51,7 @@ enum How {
 }
 
 /// The binding of Vault's probe.
-const PROBE: Binding<'static> = Binding {
+pub(crate) const PROBE: Binding<'static> = Binding {
     id: "service",
     version: 1,
     origin: "service/vault-probe",

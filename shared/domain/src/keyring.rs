@@ -166,6 +166,19 @@ impl Wrapped {
         &self.wrapper
     }
 
+    /// What another wrapper made, of this name.
+    pub(crate) fn of(wrapper: &str, bytes: Vec<u8>) -> Self {
+        Self {
+            wrapper: wrapper.to_owned(),
+            bytes,
+        }
+    }
+
+    /// The wrapped bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The id of the root under which it was wrapped; `None` if another wrapper made it.
     pub(crate) fn root(&self) -> Result<Option<&str>, KmsError> {
         if self.wrapper != RootKeyring::NAME {

@@ -29,6 +29,7 @@ mod repository;
 pub mod roots;
 mod scan;
 pub mod service;
+pub mod transit;
 pub mod vault;
 pub mod wrappers;
 

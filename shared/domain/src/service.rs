@@ -111,11 +111,12 @@ const TIMEOUT_SECONDS: u32 = 30;
 /// The default number of retries after a failed call.
 const RETRY_ATTEMPTS: u32 = 3;
 
-/// The configuration record. It holds no secret in the clear.
+/// The configuration record. It holds no secret in the clear. 0.1.0 wrote it without the fields that have a default here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceConfig {
     format: u8,
     /// The configuration's id. Each new configuration has another one.
+    #[serde(default = "no_config_id")]
     pub config_id: String,
     /// The service's state.
     pub state: ServiceState,
@@ -128,16 +129,33 @@ pub struct ServiceConfig {
     /// The key of data-key operations that name no key.
     pub default_key_id: Option<KeyId>,
     /// What is cached.
+    #[serde(default)]
     pub cache: CacheSettings,
     /// The timeout of one call to a backend, in seconds: 1 to 300.
+    #[serde(default = "timeout_seconds")]
     pub timeout_seconds: u32,
     /// How often a failed call to a backend is retried: 0 to 10.
+    #[serde(default = "retry_attempts")]
     pub retry_attempts: u32,
     /// Raised when every instance must drop its cache.
+    #[serde(default)]
     pub(crate) cache_epoch: u64,
     /// Authenticates list markers, so that a forged one is refused. Protects no data.
     #[serde(with = "base64_bytes")]
     pub(crate) marker_key: Vec<u8>,
+}
+
+/// The id of a configuration that 0.1.0 made: the nil UUID.
+fn no_config_id() -> String {
+    uuid::Uuid::nil().to_string()
+}
+
+const fn timeout_seconds() -> u32 {
+    TIMEOUT_SECONDS
+}
+
+const fn retry_attempts() -> u32 {
+    RETRY_ATTEMPTS
 }
 
 impl ServiceConfig {

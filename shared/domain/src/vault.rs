@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use url::{Host, Url};
 
 use crate::error::{Fault, KmsError};
-use crate::keyring::{KeyWrapper, WrapError};
+use crate::keyring::{Binding, KeyWrapper, WrapError};
 
 /// Vault's address: `https://host[:port][/path]`, or `http://` on loopback only. Never with a user, a query or a
 /// fragment, and never link-local, where clouds serve the credentials of machines.
@@ -319,6 +319,44 @@ pub trait Vault: KeyWrapper {
     /// # Errors
     /// [`WrapError::Unavailable`].
     async fn copies(&self) -> Result<Vec<String>, WrapError>;
+
+    /// The versions of the transit key.
+    ///
+    /// # Errors
+    /// [`WrapError::Unavailable`].
+    async fn transit_versions(&self) -> Result<TransitVersions, WrapError>;
+
+    /// Adds a version to the transit key, which wraps from then on. A call that is repeated because its answer was lost
+    /// may add two.
+    ///
+    /// # Errors
+    /// [`WrapError::Unavailable`], also when the login may not do this.
+    async fn rotate_transit(&self) -> Result<(), WrapError>;
+
+    /// What [`KeyWrapper::wrap`] made under this binding, wrapped anew under the newest version. Vault does not give out
+    /// the material.
+    ///
+    /// # Errors
+    /// As [`KeyWrapper::unwrap`].
+    async fn rewrap(&self, binding: &Binding<'_>, wrapped: &[u8]) -> Result<Vec<u8>, WrapError>;
+
+    /// The version of the transit key that wrapped this; `None` if it is not what a Vault makes.
+    fn version_of(&self, wrapped: &[u8]) -> Option<u64>;
+
+    /// Makes Vault refuse to unwrap what versions below this one wrapped.
+    ///
+    /// # Errors
+    /// [`WrapError::Unavailable`], also when the login may not do this.
+    async fn refuse_below(&self, version: u64) -> Result<(), WrapError>;
+}
+
+/// The versions of a transit key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransitVersions {
+    /// The version that wraps.
+    pub newest: u64,
+    /// The oldest version that unwraps.
+    pub minimum: u64,
 }
 
 /// The name that records keep of Vault's transit engine as their wrapper.

@@ -9,7 +9,8 @@ use keyway_domain::ports::{
     Clock, InterceptedTable, SecretStore, SecretVersion, StoreError, TableCall, TableInterceptor,
 };
 use keyway_domain::vault::{
-    CopyError, CopyVersion, KeyCopy, TransitKey, Vault, VaultRetryPolicy, VaultSettings, Vaults,
+    CopyError, CopyVersion, KeyCopy, TransitKey, TransitVersions, Vault, VaultRetryPolicy,
+    VaultSettings, Vaults,
 };
 use keyway_domain::{Fault, SecretBytes};
 use prometheus::IntCounterVec;
@@ -187,6 +188,26 @@ impl Vault for CountedWrapper<dyn Vault> {
 
     async fn copies(&self) -> Result<Vec<String>, WrapError> {
         self.inner.copies().await
+    }
+
+    async fn transit_versions(&self) -> Result<TransitVersions, WrapError> {
+        self.inner.transit_versions().await
+    }
+
+    async fn rotate_transit(&self) -> Result<(), WrapError> {
+        self.inner.rotate_transit().await
+    }
+
+    async fn rewrap(&self, binding: &Binding<'_>, wrapped: &[u8]) -> Result<Vec<u8>, WrapError> {
+        self.inner.rewrap(binding, wrapped).await
+    }
+
+    fn version_of(&self, wrapped: &[u8]) -> Option<u64> {
+        self.inner.version_of(wrapped)
+    }
+
+    async fn refuse_below(&self, version: u64) -> Result<(), WrapError> {
+        self.inner.refuse_below(version).await
     }
 }
 

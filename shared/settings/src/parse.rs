@@ -68,7 +68,14 @@ impl Program<'_> {
     /// # Errors
     /// When the arguments are wrong, or ask for help.
     pub fn parse(mut self, arguments: Vec<OsString>) -> Result<Parsed, Error> {
-        let given = Given::of(&self.command, &arguments)?;
+        let given = match Given::of(&self.command, &arguments) {
+            Ok(given) => given,
+            // The help that names the variables.
+            Err(error) => {
+                let asked = self.command.try_get_matches_from(arguments);
+                return Err(asked.err().unwrap_or(error));
+            }
+        };
         let mut mistakes = Vec::new();
         let mut variables = BTreeMap::new();
         let (mut path, mut wrong) = (given.file(), Vec::new());

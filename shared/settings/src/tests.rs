@@ -275,6 +275,12 @@ fn wrong_arguments_are_errors_of_the_command_line() {
 }
 
 #[test]
+fn help_names_the_variables() {
+    let help = Ground::new("").parse(&["serve", "--help"]).err().unwrap();
+    assert!(help.to_string().contains("KEYWAY_CONFIG"), "{help}");
+}
+
+#[test]
 fn file_that_cannot_be_used_is_told() {
     let ground = Ground::new("days = 7\n");
     std::fs::remove_file(ground.file()).unwrap();

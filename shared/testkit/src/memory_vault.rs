@@ -9,8 +9,8 @@ use keyway_domain::Fault;
 use keyway_domain::keyring::{Binding, KeyWrapper, WrapError};
 use keyway_domain::ports::Random;
 use keyway_domain::vault::{
-    CopyError, CopyVersion, KeyCopy, TransitKey, VAULT_WRAPPER, Vault, VaultRetryPolicy,
-    VaultSettings, Vaults,
+    CopyError, CopyVersion, KeyCopy, TransitKey, TransitVersions, VAULT_WRAPPER, Vault,
+    VaultRetryPolicy, VaultSettings, Vaults,
 };
 
 use crate::{FixedClock, SeededRandom};
@@ -29,7 +29,10 @@ pub struct MemoryVault {
 
 #[derive(Default)]
 struct Held {
-    key: Option<Key256>,
+    /// The versions of the transit key.
+    keys: Vec<Key256>,
+    /// The oldest version that unwraps.
+    minimum: u64,
     copies: BTreeMap<String, KeyCopy>,
 }
 
@@ -77,7 +80,7 @@ impl MemoryVault {
 
     /// Removes the transit key. A check may make another one, which unwraps nothing from before.
     pub fn lose_transit_key(&self) {
-        self.held().key = None;
+        self.held().keys.clear();
     }
 
     /// The number of checks.
@@ -116,6 +119,11 @@ fn unavailable(what: &'static str) -> WrapError {
     WrapError::Unavailable(what.into())
 }
 
+/// The version of the transit key that made the blob.
+fn version(blob: &Blob<'_>) -> Option<u64> {
+    blob.key_id().strip_prefix("transit-")?.parse().ok()
+}
+
 fn missing() -> WrapError {
     unavailable("the transit key is missing")
 }
@@ -141,11 +149,11 @@ impl KeyWrapper for MemoryVault {
         let mut fresh = [0; 32];
         self.random.fill(&mut fresh)?;
         let held = self.held();
-        let key = held.key.as_ref().ok_or_else(missing)?;
+        let key = held.keys.last().ok_or_else(missing)?;
         seal(
             Purpose::Wrap,
             key,
-            "transit",
+            &format!("transit-{}", held.keys.len()),
             1,
             &context(binding)?,
             material,
@@ -161,8 +169,17 @@ impl KeyWrapper for MemoryVault {
     ) -> Result<SecretBytes, WrapError> {
         self.reached()?;
         let held = self.held();
-        let key = held.key.as_ref().ok_or_else(missing)?;
+        if held.keys.is_empty() {
+            return Err(missing());
+        }
         let blob = Blob::parse(Purpose::Wrap, wrapped).map_err(|_| WrapError::NotAuthentic)?;
+        let version = version(&blob).ok_or(WrapError::NotAuthentic)?;
+        if version < held.minimum {
+            return Err(unavailable("the version is disallowed by policy"));
+        }
+        let place = usize::try_from(version).unwrap_or_default().checked_sub(1);
+        let key = place.and_then(|place| held.keys.get(place));
+        let key = key.ok_or(WrapError::UnknownRoot)?;
         blob.open(key, &context(binding)?)
             .map_err(|_| WrapError::NotAuthentic)
     }
@@ -176,9 +193,9 @@ impl Vault for MemoryVault {
         self.reached()?;
         let mut held = self.held();
         match key {
-            _ if held.key.is_some() => Ok(()),
+            _ if !held.keys.is_empty() => Ok(()),
             TransitKey::MadeIfMissing => {
-                held.key = Some(self.new_key()?);
+                held.keys.push(self.new_key()?);
                 Ok(())
             }
             TransitKey::MustExist => Err(missing()),
@@ -224,6 +241,37 @@ impl Vault for MemoryVault {
     async fn copies(&self) -> Result<Vec<String>, WrapError> {
         self.reached()?;
         Ok(self.held().copies.keys().cloned().collect())
+    }
+
+    async fn transit_versions(&self) -> Result<TransitVersions, WrapError> {
+        self.reached()?;
+        let held = self.held();
+        Ok(TransitVersions {
+            newest: held.keys.len() as u64,
+            minimum: held.minimum,
+        })
+    }
+
+    async fn rotate_transit(&self) -> Result<(), WrapError> {
+        self.reached()?;
+        let key = self.new_key()?;
+        self.held().keys.push(key);
+        Ok(())
+    }
+
+    async fn rewrap(&self, binding: &Binding<'_>, wrapped: &[u8]) -> Result<Vec<u8>, WrapError> {
+        let material = self.unwrap(binding, wrapped).await?;
+        self.wrap(binding, material.expose()).await
+    }
+
+    fn version_of(&self, wrapped: &[u8]) -> Option<u64> {
+        version(&Blob::parse(Purpose::Wrap, wrapped).ok()?)
+    }
+
+    async fn refuse_below(&self, version: u64) -> Result<(), WrapError> {
+        self.reached()?;
+        self.held().minimum = version;
+        Ok(())
     }
 }
 

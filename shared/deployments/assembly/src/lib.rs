@@ -42,6 +42,7 @@ use keyway_domain::roots::Roots;
 use keyway_domain::service::{
     HealthCheck, Service, ServiceState, WatchedTable, WriteFailure, keep_keyring,
 };
+use keyway_domain::transit::TransitRotation;
 use keyway_domain::vault::Vaults;
 use keyway_domain::wrappers::Wrappers;
 use keyway_domain::{Fault, KmsError};
@@ -478,6 +479,19 @@ impl Writing {
         SignedRecords::new(
             Arc::clone(&self.stored),
             Arc::clone(&self.keyring),
+            Arc::clone(&self.random),
+        )
+    }
+
+    /// The operator's jobs on the transit key of the configured Vault.
+    pub fn transit(&self) -> TransitRotation {
+        let table = Arc::clone(&self.table) as Arc<dyn TableReader>;
+        let service = Service::new(table, Arc::clone(&self.clock), Duration::ZERO);
+        TransitRotation::new(
+            Arc::clone(&self.table),
+            Arc::new(service),
+            self.wrappers(),
+            Arc::clone(&self.clock),
             Arc::clone(&self.random),
         )
     }

@@ -107,8 +107,13 @@ impl SecretStore for FolderSecrets {
             let found = self.secrets(named.as_deref())?.get(name).await;
             let found = found.inspect_err(|_| self.forget())?;
             if found.is_some() {
-                // So that a file which is removed later is restored as it is now. A failure shows in the service's status.
-                let _ = self.folder.holds(named.as_deref()).await;
+                // So that a file which is removed later is restored as it is now.
+                if let Err(error) = self.folder.holds(named.as_deref()).await {
+                    tracing::warn!(
+                        error = error.for_operator(),
+                        "the root keyring's file could not be written again if it were removed"
+                    );
+                }
                 return Ok(found);
             }
             if self.named().await? == named {

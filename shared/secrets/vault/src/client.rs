@@ -11,8 +11,8 @@ use keyway_crypto::SecretBytes;
 use keyway_domain::keyring::{Binding, KeyWrapper, WrapError};
 use keyway_domain::ports::Clock;
 use keyway_domain::vault::{
-    CopyError, CopyVersion, KeyCopy, TransitKey, VAULT_WRAPPER, Vault, VaultRetryPolicy,
-    VaultSettings,
+    CopyError, CopyVersion, KeyCopy, TransitKey, TransitVersions, VAULT_WRAPPER, Vault,
+    VaultRetryPolicy, VaultSettings,
 };
 use tokio::time::timeout_at;
 
@@ -20,7 +20,7 @@ use crate::auth::{Auth, Token, Verdict};
 use crate::failure::{At, Failure};
 use crate::http::{Answer, Call, Http, LONGEST_ANSWER, Limits};
 use crate::token_file::TokenFolders;
-use crate::transit::Identity;
+use crate::transit::{Identity, version_of};
 
 /// The longest time for a check, where operations may take longer.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -188,5 +188,30 @@ impl Vault for Client {
     async fn copies(&self) -> Result<Vec<String>, WrapError> {
         let limits = self.limits();
         self.within(limits, self.list_copies(limits)).await
+    }
+
+    async fn transit_versions(&self) -> Result<TransitVersions, WrapError> {
+        let limits = self.limits();
+        self.within(limits, self.versions(limits)).await
+    }
+
+    async fn rotate_transit(&self) -> Result<(), WrapError> {
+        let limits = self.limits();
+        self.within(limits, self.add_version(limits)).await
+    }
+
+    async fn rewrap(&self, binding: &Binding<'_>, wrapped: &[u8]) -> Result<Vec<u8>, WrapError> {
+        let limits = self.limits();
+        self.within(limits, self.encrypt_anew(limits, binding, wrapped))
+            .await
+    }
+
+    fn version_of(&self, wrapped: &[u8]) -> Option<u64> {
+        version_of(wrapped)
+    }
+
+    async fn refuse_below(&self, version: u64) -> Result<(), WrapError> {
+        let limits = self.limits();
+        self.within(limits, self.set_minimum(limits, version)).await
     }
 }

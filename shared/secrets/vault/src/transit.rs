@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::{Method, StatusCode};
 use keyway_crypto::SecretBytes;
 use keyway_domain::keyring::{Binding, WrapError};
+use keyway_domain::vault::TransitVersions;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -76,7 +77,14 @@ struct KeyData {
     supports_decryption: bool,
     #[serde(default)]
     soft_deleted: bool,
+    #[serde(default)]
+    min_decryption_version: u64,
     keys: BTreeMap<u64, Value>,
+}
+
+#[derive(Serialize)]
+struct KeyConfig {
+    min_decryption_version: u64,
 }
 
 impl Client {
@@ -86,6 +94,10 @@ impl Client {
 
     /// Reads the transit key, and fails if it is missing or cannot be used.
     pub(crate) async fn transit_key(&self, limits: Limits) -> Result<Identity, Failure> {
+        Ok(self.key_data(limits).await?.keys)
+    }
+
+    async fn key_data(&self, limits: Limits) -> Result<KeyData, Failure> {
         let path = self.transit("keys");
         let answer = self.ask(limits, Method::GET, &path, None).await?;
         let found: KeyData = match answer.status {
@@ -106,7 +118,72 @@ impl Client {
         if !found.supports_encryption || !found.supports_decryption {
             return unfit("it cannot encrypt and decrypt");
         }
-        Ok(found.keys)
+        Ok(found)
+    }
+
+    pub(crate) async fn versions(&self, limits: Limits) -> Result<TransitVersions, Failure> {
+        let found = self.key_data(limits).await?;
+        let newest = found.keys.last_key_value();
+        let (newest, _) = newest.ok_or(Failure::Garbled("a transit key"))?;
+        Ok(TransitVersions {
+            newest: *newest,
+            minimum: found.min_decryption_version,
+        })
+    }
+
+    pub(crate) async fn add_version(&self, limits: Limits) -> Result<(), Failure> {
+        self.same_transit_key(limits).await?;
+        let path = format!("{}/rotate", self.transit("keys"));
+        let answer = self.ask(limits, Method::POST, &path, None).await?;
+        match answer.status.is_success() {
+            true => Ok(()),
+            false => Err(answer.unforeseen(&path)),
+        }
+    }
+
+    pub(crate) async fn set_minimum(&self, limits: Limits, version: u64) -> Result<(), Failure> {
+        self.same_transit_key(limits).await?;
+        let path = format!("{}/config", self.transit("keys"));
+        let config = KeyConfig {
+            min_decryption_version: version,
+        };
+        let body = body(&config, 64)?;
+        let answer = self.ask(limits, Method::POST, &path, Some(body)).await?;
+        match answer.status.is_success() {
+            true => Ok(()),
+            false => Err(answer.unforeseen(&path)),
+        }
+    }
+
+    pub(crate) async fn encrypt_anew(
+        &self,
+        limits: Limits,
+        binding: &Binding<'_>,
+        wrapped: &[u8],
+    ) -> Result<Vec<u8>, WrapError> {
+        let ciphertext = std::str::from_utf8(wrapped).map_err(|_| WrapError::NotAuthentic)?;
+        if !ciphertext.starts_with(PREFIX) {
+            return Err(WrapError::NotAuthentic);
+        }
+        self.same_transit_key(limits).await?;
+        let context = STANDARD.encode(context(binding));
+        let request = Decrypt {
+            ciphertext,
+            context: &context,
+        };
+        let room = 64 + 6 * ciphertext.len() + context.len();
+        let path = self.transit("rewrap");
+        let answer = self
+            .ask(limits, Method::POST, &path, Some(body(&request, room)?))
+            .await?;
+        if answer.status != StatusCode::OK {
+            return Err(self.refusal(&answer, &path));
+        }
+        let sealed: Encrypted = answer.json::<WithData<_>>("a ciphertext")?.data;
+        match version_of(sealed.ciphertext.as_bytes()) {
+            Some(_) => Ok(sealed.ciphertext.into_bytes()),
+            None => Err(Failure::Garbled("a ciphertext").into()),
+        }
     }
 
     /// Checks that the transit key can be used and is still the one that this client has seen.
@@ -228,6 +305,15 @@ impl Client {
             answer.unforeseen(path).into()
         }
     }
+}
+
+/// The version of the transit key that made this ciphertext.
+pub(crate) fn version_of(wrapped: &[u8]) -> Option<u64> {
+    let (version, _) = std::str::from_utf8(wrapped)
+        .ok()?
+        .strip_prefix(PREFIX)?
+        .split_once(':')?;
+    version.parse().ok()
 }
 
 /// Whether `found` can be the `known` key. That may have been rotated and trimmed since.
