@@ -8,6 +8,7 @@
 )]
 
 mod alarms;
+mod backup;
 mod buckets;
 mod cost;
 mod demo;
@@ -28,7 +29,7 @@ mod tools;
 mod vault;
 mod warm;
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use keyway_tests::{Deployment, ServerOptions};
 use serde_json::Value;
@@ -36,6 +37,14 @@ use serde_json::Value;
 #[expect(clippy::disallowed_methods, reason = "real processes run in real time")]
 fn now() -> Instant {
     Instant::now()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "requests to a real service carry the real time"
+)]
+fn now_of_requests() -> SystemTime {
+    SystemTime::now()
 }
 
 /// Runs `keyway access-key` over the deployment's table: exit code, stdout, stderr.

@@ -66,7 +66,7 @@ async fn root_rotated_and_retired_under_functions_keeps_everything_open() {
         ("AWSCURRENT".to_owned(), roots(&["r1", "r2"])),
         ("AWSPREVIOUS".to_owned(), roots(&["r1"])),
     ];
-    assert_eq!(stages(aws, &deployment).await, expected);
+    assert_eq!(stages(&aws, &deployment).await, expected);
     // The function has waited longer than the state TTL, so it wraps under the new root.
     keys.call("POST", "/kms/keys", &on("later")).await.ok();
     let (code, status, stderr) = root(&deployment, &["status"]).await;
@@ -78,12 +78,13 @@ async fn root_rotated_and_retired_under_functions_keeps_everything_open() {
         ("AWSCURRENT".to_owned(), roots(&["r2"])),
         ("AWSPREVIOUS".to_owned(), roots(&["r1", "r2"])),
     ];
-    assert_eq!(stages(aws, &deployment).await, expected);
+    assert_eq!(stages(&aws, &deployment).await, expected);
     let fresh = Function::start("keyway-fn-datakey", &deployment, &[]).await;
     for function in [&datakey, &fresh] {
         let body = json!({ "ciphertext_blob": blob }).to_string();
         function.call("POST", "/kms/decrypt", &body).await.ok();
-        let generated = function.call("POST", "/kms/generate-data-key", &on("later"));
+        let later = on("later");
+        let generated = function.call("POST", "/kms/generate-data-key", &later);
         generated.await.ok();
     }
 }

@@ -296,6 +296,11 @@ async fn input_and_output_that_do_not_fit_are_refused() {
     assert_eq!(deployment.read("in"), b"content");
     assert_eq!(deployment.names(), ["folder", "hard", "in", "link"]);
 
+    let forced = ["encrypt-file", "--force", "--key", "my-key", "/in", "-"];
+    let (code, stderr) = deployment.run(&forced).await;
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains("--force has no effect"), "{stderr}");
+
     // Standard output at the end of the input would never end.
     let appended = File::options().append(true).open(deployment.path("in"));
     let child = Command::new(binary("keyway"))
@@ -345,6 +350,31 @@ async fn command_stopped_by_a_signal_leaves_no_output() {
         assert!(deployment.names().is_empty(), "{signal}");
         drop(stdin);
     }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn command_that_waits_for_the_writer_of_a_pipe_stops_at_a_signal() {
+    let deployment = Deployment::start().await;
+    let pipe = deployment.path("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let output = deployment.path("out");
+    let named = [pipe.to_str().unwrap(), output.to_str().unwrap()];
+    let child = deployment.piped(&["encrypt-file", "--key", "my-key", named[0], named[1]]);
+    // From now on a signal does not end the process by itself, and nobody writes to the pipe.
+    eventually("SIGTERM is caught", async || {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = u64::from_str_radix(line.unwrap().trim(), 16).unwrap();
+        (caught & 1 << 14 != 0).then_some(())
+    })
+    .await;
+    let sent = Command::new("kill").arg(child.id().to_string()).status();
+    assert!(sent.unwrap().success());
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(143));
+    assert_eq!(deployment.names(), ["pipe"]);
 }
 
 #[tokio::test]

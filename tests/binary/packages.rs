@@ -117,3 +117,9 @@ fn installed() -> Option<&'static Path> {
         folder
     }))
 }
+
+/// The program that the package installs; that of the archive where the machine has no tools of Debian.
+pub(crate) fn installed_program() -> PathBuf {
+    let package = installed().map(|root| root.join("usr/bin/keyway"));
+    package.unwrap_or_else(|| archive().join("bin/keyway"))
+}

@@ -306,7 +306,7 @@ fn readings_of_files(ground: &Ground, number: usize, shape: &[u8]) -> Vec<Readin
         ]),
         ground.serving(&["--kes-listen", "127.0.0.1:0", "--kes-client-ca", &file]),
         ground.serving(&["--passphrase-file", &file]),
-        ground.serving(&["--config", &file]),
+        reading(&["config", "check", "--config", &file]).may_take_it(),
         ground
             .serving(&NO_CERTIFICATE)
             .with("KEYWAY_VAULT_CA_FILE", &file),

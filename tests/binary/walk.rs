@@ -159,6 +159,11 @@ async fn walk_of_buckets_works_as_shown() {
 }
 
 #[tokio::test]
+async fn walk_of_backups_works_as_shown() {
+    walk("docs/backup.md").await;
+}
+
+#[tokio::test]
 async fn walk_of_encrypted_files_works_as_shown() {
     walk("docs/files.md").await;
 }

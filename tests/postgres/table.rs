@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyway_deployment_assembly::SystemRandom;
-use keyway_domain::ports::{Clock, Kind, Record, TableReader, TableWriter};
+use keyway_domain::ports::{Clock, Consistency, Kind, Record, TableReader, TableWriter};
 use keyway_store_postgres::PostgresTable;
 use keyway_testkit::{FixedClock, table_contract};
 
@@ -77,4 +77,25 @@ async fn rows_of_records_that_expired_a_day_ago_are_removed() {
         assert!(begun.elapsed() < Duration::from_secs(20), "{} rows", rows());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test]
+async fn snapshot_shows_nothing_that_is_written_later_and_blocks_no_writer() {
+    let Some(postgres) = shared().await else {
+        return;
+    };
+    let table = open(&postgres.database()).await;
+    let first = record("a", "first");
+    table.put_new(&first).await.unwrap();
+    let snapshot = table.snapshot().await.unwrap().unwrap();
+    let next = record("a", "next");
+    table.replace(&next, first.revision).await.unwrap();
+    table.put_new(&record("b", "")).await.unwrap();
+    let strong = Consistency::Strong;
+    let seen = snapshot.get(Kind::Key, "a", strong).await.unwrap();
+    assert_eq!(seen, Some(first.clone()));
+    assert_eq!(snapshot.count(Kind::Key, "").await.unwrap(), 1);
+    let page = snapshot.page(Kind::Key, "", None, 10).await.unwrap();
+    assert_eq!((page.records, page.more), (vec![first], false));
+    assert_eq!(table.count(Kind::Key, "").await.unwrap(), 2);
 }

@@ -95,10 +95,11 @@ impl Default for ServerOptions {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Program {
     Binary(&'static str),
     Example(&'static str),
+    At(PathBuf),
 }
 
 fn root_variables() -> Vec<(String, String)> {
@@ -136,6 +137,13 @@ impl ServerOptions {
             arguments: Vec::new(),
             ..Self::default()
         }
+    }
+
+    /// The `keyway` at this path, such as that of an unpacked package.
+    #[must_use]
+    pub fn installed(mut self, program: &Path) -> Self {
+        self.program = Program::At(program.to_owned());
+        self
     }
 
     /// Adds an argument.
@@ -183,9 +191,10 @@ impl ServerOptions {
 
     /// The program with these options' arguments and variables, and none of the test's own.
     fn command(&self) -> Command {
-        let program = match self.program {
+        let program = match &self.program {
             Program::Binary(name) => binary(name),
             Program::Example(name) => example(name),
+            Program::At(path) => path.clone(),
         };
         let mut command = match &self.prelude {
             None => match &self.user {

@@ -165,11 +165,18 @@ impl Report {
                 "count": writer.count, "lost": writer.lost, "hash": writer.hash,
             })
         });
+        let restores = self.verified.restores.iter().map(|restored| {
+            json!({
+                "time": restored.time, "backup": restored.backup,
+                "last_record": restored.last_record,
+            })
+        });
         json!({
             "ok": self.findings.is_empty(),
             "events": self.verified.events(),
             "writers": writers.collect::<Vec<_>>(),
             "findings": self.findings,
+            "restores": restores.collect::<Vec<_>>(),
         })
     }
 
@@ -183,6 +190,16 @@ impl Report {
                     writer.lost
                 ));
             }
+        }
+        for restored in &self.verified.restores {
+            let end = match &restored.last_record {
+                Some(last) => format!("its log ends with record {last}"),
+                None => "it has no log".to_owned(),
+            };
+            print(&format!(
+                "{} backup {} was restored; {end}",
+                restored.time, restored.backup
+            ));
         }
         if self.findings.is_empty() {
             let events = self.verified.events();

@@ -102,9 +102,14 @@ fn names(text: &str, key: &str) -> bool {
 
 /// The variables of the secrets that are set.
 fn secrets_in_force(mistakes: &mut Vec<Mistake>) -> Vec<&'static str> {
-    let of_serve = SECRETS
-        .into_iter()
-        .filter(|name| !["KEYWAY_API_KEY", "KEYWAY_NEW_PASSPHRASE"].contains(name));
+    let of_serve = SECRETS.into_iter().filter(|name| {
+        ![
+            "KEYWAY_API_KEY",
+            "KEYWAY_BACKUP_PASSPHRASE",
+            "KEYWAY_NEW_PASSPHRASE",
+        ]
+        .contains(name)
+    });
     let set = of_serve.filter(|name| match secret(name) {
         Ok(value) => value.is_some(),
         Err(error) => {

@@ -20,7 +20,7 @@ use keyway_files::{EncryptedFile, FileError, Header, NewFile, is_same_file};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::client::{ContextArguments, Server, key_id, usage};
+use crate::client::{Server, key_id, no_repeats, pair, usage};
 
 /// For the help of both commands.
 pub(crate) const AFTER_HELP: &str =
@@ -37,8 +37,9 @@ pub(crate) struct EncryptFile {
     #[arg(long, value_name = "ID", value_parser = key_id)]
     key: KeyId,
 
-    #[command(flatten)]
-    context: ContextArguments,
+    /// A name and a value of the encryption context, which the file holds in the clear; may be given more than once
+    #[arg(long = "context", value_name = "NAME=VALUE", value_parser = pair)]
+    pairs: Vec<(String, String)>,
 
     #[command(flatten)]
     paths: Paths,
@@ -72,17 +73,17 @@ pub(crate) async fn encrypt(arguments: EncryptFile) -> anyhow::Result<()> {
     let EncryptFile {
         server,
         key,
-        context,
+        pairs,
         paths,
     } = arguments;
     until_stopped(async {
-        let opened = paths.open()?;
+        let opened = paths.open().await?;
         if opened.new.is_none() && opened.output.is_terminal() {
             return Err(usage(
                 "standard output is a terminal, which cannot show an encrypted file",
             ));
         }
-        let pairs = context.context()?;
+        let pairs = no_repeats(pairs)?;
         let context = EncryptionContext::from_pairs(pairs.clone())?;
         let made = server
             .connect()?
@@ -105,7 +106,7 @@ pub(crate) async fn encrypt(arguments: EncryptFile) -> anyhow::Result<()> {
 
 pub(crate) async fn decrypt(DecryptFile { server, paths }: DecryptFile) -> anyhow::Result<()> {
     until_stopped(async {
-        let opened = paths.open()?;
+        let opened = paths.open().await?;
         let input = opened.input;
         let file = on_a_thread(move || EncryptedFile::open(input)).await?;
         let file = file.with_context(|| shown(&paths.input))?;
@@ -154,17 +155,26 @@ struct Opened {
 }
 
 impl Paths {
-    fn open(&self) -> anyhow::Result<Opened> {
+    async fn open(&self) -> anyhow::Result<Opened> {
+        let to_standard = is_standard(&self.output);
+        if to_standard && self.force {
+            return Err(usage("--force has no effect on standard output"));
+        }
         let input = match is_standard(&self.input) {
             true => File::from(io::stdin().as_fd().try_clone_to_owned()?),
-            false => File::open(&self.input).with_context(|| shown(&self.input))?,
+            false => {
+                // A pipe with a name is open only when its writer is there.
+                let path = self.input.clone();
+                let opened = on_a_thread(move || File::open(path)).await?;
+                opened.with_context(|| shown(&self.input))?
+            }
         };
         let metadata = input.metadata()?;
         if metadata.is_dir() {
             return Err(usage("IN is a folder; pack it first, for example with tar"));
         }
         let length = metadata.is_file().then_some(metadata.len());
-        let standard = match is_standard(&self.output) {
+        let standard = match to_standard {
             true => Some(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
             false => None,
         };

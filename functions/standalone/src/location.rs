@@ -9,15 +9,16 @@ use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use clap::{ArgGroup, Args};
 use keyway_deployment_assembly::{
-    Apart, FirstUse, SystemClock, SystemRandom, VaultFiles, Writing, must_fit, secret, vaults,
+    Apart, FirstUse, Stores, SystemClock, SystemRandom, VaultFiles, Writing, must_fit, secret,
+    vaults,
 };
-use keyway_deployment_aws::{Location, ObjectStore, counted};
+use keyway_deployment_aws::{Location, ObjectStore, S3Upload, counted};
 use keyway_deployment_embedded::{self as embedded, EmptyTable, Inspected, KEYRING_FILE, Operator};
 use keyway_deployment_postgres::PostgresLocation;
 use keyway_domain::access::RootAccessKey;
 use keyway_domain::buckets::Buckets;
 use keyway_domain::doctor::{Code, Finding};
-use keyway_domain::ports::{Clock, Random, TableReader};
+use keyway_domain::ports::{Clock, Random, SecretStore, TableReader, TableWriter};
 use keyway_metrics::{CountedSecrets, Metrics};
 use keyway_reencryption::AwsKms;
 use keyway_secrets_secretsmanager::SecretsManager;
@@ -111,14 +112,7 @@ impl Deployment {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
         let account = self.account().await?;
-        let secrets = match (embedded::keyring_file(&self.operator, &random)?, &account) {
-            (Some(secrets), _) => match metrics {
-                Some(metrics) => Arc::new(CountedSecrets::new(secrets, metrics)),
-                None => secrets,
-            },
-            (None, Some(account)) => counted(self.aws.keyring_secrets(account)?, metrics),
-            (None, None) => bail!("nothing says where the root keyring is"),
-        };
+        let secrets = self.keyring_secrets(account.as_ref(), &random, metrics)?;
         let root = match &account {
             Some(account) => self.aws.root_access_key(account)?,
             None => None,
@@ -152,6 +146,25 @@ impl Deployment {
             .ports(first_use)
         };
         Ok((ports, root))
+    }
+
+    /// The store of the root keyring, with its calls counted if there are metrics.
+    fn keyring_secrets(
+        &self,
+        account: Option<&SdkConfig>,
+        random: &Arc<dyn Random>,
+        metrics: Option<&Arc<Metrics>>,
+    ) -> anyhow::Result<Arc<dyn SecretStore>> {
+        Ok(
+            match (embedded::keyring_file(&self.operator, random)?, account) {
+                (Some(secrets), _) => match metrics {
+                    Some(metrics) => Arc::new(CountedSecrets::new(secrets, metrics)),
+                    None => secrets,
+                },
+                (None, Some(account)) => counted(self.aws.keyring_secrets(account)?, metrics),
+                (None, None) => bail!("nothing says where the root keyring is"),
+            },
+        )
     }
 
     /// Refuses a database without a root keyring, and a passphrase that would protect nothing.
@@ -274,6 +287,72 @@ impl DeploymentLocation {
         Ok((Arc::new(deployment.aws.table(&account, &clock)?), clock))
     }
 
+    /// The stores of a deployment that a restore fills. A dry run makes nothing.
+    pub(crate) async fn stores(&self, dry_run: bool) -> anyhow::Result<Stores> {
+        self.region_is_used()?;
+        let deployment = &self.deployment;
+        if deployment.is_in_folder() {
+            return embedded::stores(&deployment.operator, dry_run).await;
+        }
+        deployment.keyring_is_named()?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
+        let account = deployment.account().await?;
+        let folder = deployment.operator.keyring_folder();
+        let is_missing = folder.is_some_and(|folder| !folder.exists());
+        let secrets = if dry_run && is_missing {
+            None
+        } else {
+            Some(deployment.keyring_secrets(account.as_ref(), &random, None)?)
+        };
+        let table: Arc<dyn TableWriter> = if deployment.postgres.is_named() {
+            deployment.postgres.table(Arc::clone(&clock)).await?
+        } else {
+            let account = account.as_ref().context("no AWS account")?;
+            Arc::new(deployment.aws.table(account, &clock)?)
+        };
+        Ok(Stores {
+            table: Some(table),
+            secrets,
+            key_directory: None,
+            clock,
+            random,
+        })
+    }
+
+    /// The location that these options name; `None` if they name none.
+    pub(crate) fn named(
+        settings_file: SettingsFile,
+        operator: Option<Operator>,
+        aws: Option<Location>,
+        postgres: Option<PostgresLocation>,
+    ) -> Option<Self> {
+        if operator.is_none() && aws.is_none() && postgres.is_none() {
+            return None;
+        }
+        let here = || Operator {
+            data_dir: "./data".into(),
+            root_keyring_file: None,
+            passphrase_file: None,
+        };
+        let nowhere = || Location {
+            table: None,
+            table_endpoint: None,
+            region: None,
+            root_keyring_secret: None,
+            root_access_key_secret: None,
+        };
+        Some(Self {
+            deployment: Deployment {
+                settings_file,
+                operator: operator.unwrap_or_else(here),
+                aws: aws.unwrap_or_else(nowhere),
+                postgres: postgres.unwrap_or_else(PostgresLocation::nowhere),
+                vault: VaultFiles::default(),
+            },
+        })
+    }
+
     /// Goes on without a root that is lost. A data folder is not opened for this, because that is refused.
     pub(crate) async fn give_up_root(&self, root: &str) -> anyhow::Result<()> {
         self.region_is_used()?;
@@ -336,6 +415,20 @@ pub(crate) async fn buckets(
         Some(store) => store.tracked(Arc::clone(&ports.table), Arc::clone(&ports.random)),
         None => ports.table_buckets(),
     })
+}
+
+/// Begins an object in a bucket of the object store. The credentials are found as for [`buckets`].
+pub(crate) async fn upload(
+    store: &ObjectStore,
+    bucket: &str,
+    key: &str,
+) -> anyhow::Result<S3Upload> {
+    let found = if store.needs_credentials_to_upload()? {
+        Some(loader(store.s3_region.as_deref()).load().await)
+    } else {
+        None
+    };
+    store.upload(found.as_ref(), bucket, key)
 }
 
 fn loader(region: Option<&str>) -> ConfigLoader {

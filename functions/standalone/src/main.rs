@@ -6,6 +6,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod access_key;
 mod audit;
+mod backup;
 mod client;
 mod completions;
 mod config;
@@ -63,6 +64,9 @@ const ABOUT_SECRETS: &str = "Secrets are read from the environment, never from a
   KEYWAY_ROOT_ACCESS_KEY, KEYWAY_ROOT_SECRET_KEY  the root access key; generated and shown once when not set
   KEYWAY_PASSPHRASE                               protects the root keyring; or use --passphrase-file";
 
+const RESTORE: &str = "The root keyring comes from the backup, if the deployment has none: set KEYWAY_BACKUP_PASSPHRASE, or pass
+--backup-passphrase-file or --share-file. KEYWAY_PASSPHRASE or --passphrase-file protects its new file.";
+
 #[derive(Subcommand)]
 enum Command {
     /// Serve RustFS's KMS admin API from this machine
@@ -96,6 +100,12 @@ enum Command {
     /// Verify the signatures of the table's records, or sign those of an older release, also while servers run
     #[command(subcommand)]
     Table(table::TableCommand),
+    /// Write a backup of the deployment, check one, or print what one has
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
+    /// Write a backup's records into an empty deployment or into its own; may be stopped and run again
+    #[command(after_help = RESTORE)]
+    Restore(Box<backup::Restore>),
     /// Put the root keyring under another passphrase, or under none
     ChangePassphrase(ChangePassphrase),
     /// Rotate the root that protects everything, and look after the keyring that holds it, also while servers run
@@ -203,6 +213,8 @@ async fn main() -> ExitCode {
         Command::Reencrypt(job) => reencrypt::run(*job).await,
         Command::Audit(command) => audit::run(command).await,
         Command::Table(command) => table::run(command).await,
+        Command::Backup(command) => backup::run(command).await,
+        Command::Restore(asked) => backup::run_restore(*asked).await,
         Command::RewrapKeys(job) => migration::rewrap(job).await,
         Command::RestoreKeys(job) => migration::restore(job).await,
         Command::Key(command) => client::run(client::key(command)).await,

@@ -46,7 +46,8 @@ pub(crate) struct Sign {
     output: Output,
 }
 
-fn record(text: &str) -> Result<(Kind, String), String> {
+/// Parses `KIND/ID`.
+pub(crate) fn record(text: &str) -> Result<(Kind, String), String> {
     let (kind, id) = text
         .split_once('/')
         .filter(|(_, id)| !id.is_empty())

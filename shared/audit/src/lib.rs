@@ -26,7 +26,9 @@ pub use follow::{ErrorLines, Following};
 pub use packed::text;
 pub use reading::TableLog;
 pub use table::AuditTable;
-pub use verify::{Finding, KnownEvent, NotAnEvent, Verified, Verifier, WriterReport};
+pub use verify::{
+    Finding, KnownEvent, NotAnEvent, RestoredBackup, Verified, Verifier, WriterReport,
+};
 pub use writer::{
     AuditWriter, AuditWriterMetrics, AuditWriterSettings, Contexts, Flushing, Strictness,
 };

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use keyway_domain::audit::Event;
 
+use crate::background::RESTORED;
 use crate::chain::{first_prev, hash_of};
 use crate::wrapped::Unwrapping;
 
@@ -160,6 +161,34 @@ pub struct Verified {
     pub writers: Vec<WriterReport>,
     /// The differences from the log as it was written; empty for a whole log.
     pub findings: Vec<Finding>,
+    /// The backups that were restored into the table, by time.
+    pub restores: Vec<RestoredBackup>,
+}
+
+/// A backup that was restored into the table, as its event says.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RestoredBackup {
+    /// When.
+    pub time: String,
+    /// The backup's id.
+    pub backup: String,
+    /// The id of the last record of the audit log in the backup, after which the log was continued.
+    pub last_record: Option<String>,
+}
+
+impl RestoredBackup {
+    fn of(event: &Event<'_>) -> Option<Self> {
+        let resource = event.resource.as_deref()?.strip_prefix("backup/")?;
+        let (backup, last_record) = match resource.split_once('/') {
+            Some((backup, last)) => (backup, Some(last.to_owned())),
+            None => (resource, None),
+        };
+        (event.operation == RESTORED).then(|| Self {
+            time: event.time.to_string(),
+            backup: backup.to_owned(),
+            last_record,
+        })
+    }
 }
 
 impl Verified {
@@ -187,6 +216,7 @@ pub struct Verifier {
     expected: Vec<(String, u64, String)>,
     writers: BTreeMap<String, Seen>,
     findings: BTreeSet<Finding>,
+    restores: BTreeSet<RestoredBackup>,
 }
 
 #[derive(Default)]
@@ -257,6 +287,7 @@ impl Verifier {
     }
 
     fn event(&mut self, event: &Event<'_>) {
+        self.restores.extend(RestoredBackup::of(event));
         let (writer, seq) = (event.writer.to_string(), event.seq);
         let hash = event.hash.as_deref().unwrap_or_default().to_owned();
         let expected = (self.expected.iter())
@@ -362,6 +393,7 @@ impl Verifier {
         Verified {
             writers,
             findings: self.findings.into_iter().collect(),
+            restores: self.restores.into_iter().collect(),
         }
     }
 }

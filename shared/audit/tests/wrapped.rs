@@ -183,7 +183,9 @@ const WRAPPINGS: [(&str, Wrap); 20] = [
 fn events_verify_in_every_log_drivers_format() {
     for (name, wrap) in WRAPPINGS {
         let lines: Vec<String> = printed().iter().flat_map(|line| wrap(line)).collect();
-        let Verified { writers, findings } = verified(&lines);
+        let Verified {
+            writers, findings, ..
+        } = verified(&lines);
         assert_eq!(findings, [], "{name}");
         assert_eq!(writers.len(), 1, "{name}");
         assert_eq!(writers[0].count, EVENTS, "{name}");
@@ -233,7 +235,9 @@ fn event_without_its_end_is_found() {
             }
             lines.extend(wrapped);
         }
-        let Verified { writers, findings } = verified(&lines);
+        let Verified {
+            writers, findings, ..
+        } = verified(&lines);
         assert_eq!(writers[0].count, 3);
         assert!(
             matches!(findings[..], [Finding::Unreadable { .. }]),
@@ -256,7 +260,9 @@ fn line_that_begins_like_another_format_hides_no_event() {
             lines.push(line);
             lines.extend(other.lines().map(str::to_owned));
         }
-        let Verified { writers, findings } = verified(&lines);
+        let Verified {
+            writers, findings, ..
+        } = verified(&lines);
         assert_eq!((findings, writers[0].count), (vec![], EVENTS), "{other}");
     }
 }
@@ -307,7 +313,9 @@ fn text_without_events_has_none() {
             r#"2026-11-22T12:00:00Z WARN failed error={"audit":1,"writer":"x","seq":0}"#.to_owned(),
         ],
     ] {
-        let Verified { writers, findings } = verified(&lines);
+        let Verified {
+            writers, findings, ..
+        } = verified(&lines);
         assert_eq!((writers.len(), findings.len()), (0, 0), "{lines:?}");
     }
 }

@@ -576,7 +576,9 @@ async fn chain_in_the_table_counts_the_events_it_lacks() {
     scene.audit_writer.finish().await;
     assert_eq!(verified(&scene.printed()).findings, []);
     let kept = scene.kept().await;
-    let Verified { writers, findings } = verified(&kept);
+    let Verified {
+        writers, findings, ..
+    } = verified(&kept);
     assert_eq!(findings, []);
     assert!(writers[0].lost > 0);
     assert_eq!(
@@ -790,7 +792,9 @@ async fn clock_set_back_is_no_finding_and_hides_none() {
             lines.iter().for_each(|line| verifier.line(line));
             verifier.finish()
         };
-        let Verified { writers, findings } = verify(&kept);
+        let Verified {
+            writers, findings, ..
+        } = verify(&kept);
         assert_eq!(findings, [], "{by}");
         assert_eq!((writers[0].first, writers[0].last), (0, 19));
         // Standard output has them as they were written.

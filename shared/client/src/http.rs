@@ -361,5 +361,9 @@ pub(crate) fn root_cause(error: &(dyn StdError + 'static)) -> String {
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    cause.to_string()
+    let cause = cause.to_string();
+    match cause.contains("UnknownIssuer") {
+        true => format!("{cause}; a file of its authority can be given (--ca)"),
+        false => cause,
+    }
 }

@@ -205,10 +205,11 @@ fn of_rustfs(event: &Value) -> AuditEvent {
 
 fn of_kes(event: &Value) -> AuditEvent {
     let request = &event["request"];
+    let code = event.pointer("/response/code");
     AuditEvent {
         json: event.to_string(),
         time: owned(&event["time"]),
-        status: status(&event["response"]["code"]),
+        status: code.and_then(status),
         operation: owned(&request["path"]),
         principal: owned(&request["identity"]),
         resource: None,

@@ -19,7 +19,7 @@ mod stream;
 
 pub use blob::{Blob, InvalidCiphertext, MAX_KEY_ID_BYTES, Purpose, SealError, seal};
 pub use context::{ContextError, EncryptionContext, MAX_CONTEXT_CHARS, MAX_OPAQUE_CONTEXT_BYTES};
-pub use mac::{MacHash, mac, mac_sha256, sha256, verify_mac, verify_mac_sha256};
+pub use mac::{MacHash, Sha256, mac, mac_sha256, sha256, verify_mac, verify_mac_sha256};
 pub use passphrase::{PassphraseError, PassphraseParams, derive};
 pub use secret::{Key256, KeyLengthError, SecretBytes};
 pub use self_test::{SelfTestError, self_test};

@@ -41,6 +41,34 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     first_32(context.finish().as_ref())
 }
 
+/// SHA-256 (FIPS 180-4) of a message that comes in parts, one after the other.
+pub struct Sha256(digest::Context);
+
+impl Sha256 {
+    /// The hash of no bytes yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(digest::Context::new(&digest::SHA256))
+    }
+
+    /// Adds the message's next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash of all bytes: 32 bytes.
+    #[must_use]
+    pub fn finish(self) -> [u8; 32] {
+        first_32(self.0.finish().as_ref())
+    }
+}
+
+impl Default for Sha256 {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// The hash function of an HMAC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MacHash {
@@ -109,6 +137,10 @@ mod tests {
         );
         assert_eq!(sha256(&[b"ab", b"", b"c"]), sha256(&[b"abc"]));
         assert_ne!(sha256(&[b"abc"]), sha256(&[b"abd"]));
+        let mut hash = Sha256::new();
+        hash.update(b"ab");
+        hash.update(b"c");
+        assert_eq!(hash.finish(), sha256(&[b"abc"]));
     }
 
     #[test]

@@ -46,6 +46,7 @@ impl Doctor {
         let mut newest = newest_event;
         let is_open = self.examine_keyring(&mut findings).await;
         if is_open {
+            self.examine_roots(&mut findings).await;
             self.examine_records(&mut findings).await;
             self.examine_service(&mut findings, &mut newest).await;
             self.examine_access_keys(&mut findings, &mut newest).await;

@@ -1,5 +1,6 @@
 //! Wraps the deployment's secrets: the [`KeyWrapper`] port, and the root keyring that implements it.
 
+mod bundle;
 mod on_demand;
 mod rotation;
 mod stored;
@@ -21,6 +22,7 @@ use crate::ports::{
 };
 use crate::repository::{self, Noun, won};
 
+pub use bundle::BundleForgery;
 pub use on_demand::{KeyringOnDemand, LOOK_AGAIN_AFTER};
 pub(crate) use rotation::WRITE_MARGIN;
 pub use rotation::{Retired, RootError};
@@ -29,7 +31,8 @@ use table_format::TableFormat;
 
 /// The name of the root keyring in the secret store.
 pub const KEYRING_SECRET: &str = "root-keyring";
-pub(crate) const DEPLOYMENT_RECORD: &str = "deployment";
+/// The id of the deployment's record, of the kind [`Kind::Config`].
+pub const DEPLOYMENT_RECORD: &str = "deployment";
 
 /// What a wrapped secret is bound to: it does not unwrap as another kind of secret, in another row or as another version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -490,7 +493,11 @@ impl RootKeyring {
         }
     }
 
-    fn parse(value: &SecretBytes, random: Arc<dyn Random>) -> Result<Self, OpenError> {
+    /// Reads a keyring as the secret store has it.
+    ///
+    /// # Errors
+    /// [`OpenError::KeyringDamaged`].
+    pub fn parse(value: &SecretBytes, random: Arc<dyn Random>) -> Result<Self, OpenError> {
         let stored = StoredKeyring::parse(value)?;
         let roots: Vec<Root> = stored
             .roots
@@ -553,7 +560,7 @@ impl RootKeyring {
     }
 
     /// The id of its deployment.
-    pub(crate) fn deployment(&self) -> &str {
+    pub fn deployment(&self) -> &str {
         &self.deployment
     }
 
@@ -661,12 +668,33 @@ async fn marked(table: &dyn TableReader) -> Result<Option<Marked>, OpenError> {
     else {
         return Ok(None);
     };
-    let deployment: Deployment = encoding::decode(&record.value).map_err(OpenError::Operation)?;
-    TableFormat::check(deployment.needs.as_ref())?;
     Ok(Some(Marked {
-        deployment,
+        deployment: decoded(&record)?,
         revision: record.revision,
     }))
+}
+
+fn decoded(record: &Record) -> Result<Deployment, OpenError> {
+    let deployment: Deployment = encoding::decode(&record.value).map_err(OpenError::Operation)?;
+    TableFormat::check(deployment.needs.as_ref())?;
+    Ok(deployment)
+}
+
+/// The id of the deployment whose record this is.
+///
+/// # Errors
+/// When it does not decode, or this release does not know the format of the table that it is from.
+pub fn deployment_in(record: &Record) -> Result<String, OpenError> {
+    decoded(record).map(|deployment| deployment.deployment)
+}
+
+/// The id of the deployment that the table holds, even of one whose first start was cut off.
+///
+/// # Errors
+/// When the table fails, or its record does not decode.
+pub async fn deployment_of(table: &dyn TableReader) -> Result<Option<String>, OpenError> {
+    let marked = marked(table).await?;
+    Ok(marked.map(|marked| marked.deployment.deployment))
 }
 
 /// Whether the table holds a deployment, even one whose first start was cut off.

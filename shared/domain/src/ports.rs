@@ -8,6 +8,7 @@ mod intercepted;
 mod range;
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -270,6 +271,15 @@ pub trait TableReader: Send + Sync {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page, StoreError>;
+
+    /// The table as it is at this moment, for a backup: what is written later is not in it, and it does not block
+    /// writers. `None` from a store that has no such view.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] and the others, when it cannot be read.
+    async fn snapshot(&self) -> Result<Option<Arc<dyn TableReader>>, StoreError> {
+        Ok(None)
+    }
 }
 
 /// Writes the table. Every write is conditional, and durable once acknowledged. A write that is repeated because its

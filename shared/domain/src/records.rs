@@ -98,6 +98,15 @@ pub(crate) fn unverified_content(value: &[u8]) -> &[u8] {
     }
 }
 
+/// The content of a stored record, without the signature if it has one. It is not verified.
+pub fn content(record: &Record) -> &[u8] {
+    if is_signed(record.kind, &record.id) {
+        unverified_content(&record.value)
+    } else {
+        &record.value
+    }
+}
+
 /// The id of the root under which a stored value says that it was signed.
 pub(crate) fn signing_root(value: &[u8]) -> Option<&str> {
     match parse(value) {
@@ -153,6 +162,22 @@ impl RootKeyring {
             value,
             ..record.clone()
         })
+    }
+
+    /// Whether a stored record would be obeyed, if all of the table's records are signed when this keyring says so.
+    ///
+    /// # Errors
+    /// [`Forgery`] says why it would be refused.
+    pub fn must_verify(&self, record: &Record) -> Result<(), Forgery> {
+        if !is_signed(record.kind, &record.id) {
+            return Ok(());
+        }
+        match self.verdict(record) {
+            Verdict::True(_) => Ok(()),
+            Verdict::Unsigned if !self.all_are_signed() => Ok(()),
+            Verdict::Unsigned => Err(Forgery::Unsigned),
+            Verdict::Forged(why) => Err(why),
+        }
     }
 
     pub(crate) fn verdict<'a>(&self, record: &'a Record) -> Verdict<'a> {

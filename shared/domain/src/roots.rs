@@ -23,7 +23,8 @@ use crate::keyring::{
 use crate::keys::MasterKey;
 use crate::migration::{Outcome, Progress};
 use crate::ports::{
-    Clock, Consistency, Forgery, Kind, Random, Record, Revision, StoreError, TableWriter,
+    Clock, Consistency, Forgery, Kind, Random, Record, Revision, StoreError, TableReader,
+    TableWriter,
 };
 use crate::records::{Verdict, is_signed, signing_root, stripped};
 use crate::repository::{self, Noun, update};
@@ -237,34 +238,7 @@ impl Roots {
     }
 
     async fn counted(&self, keyring: &RootKeyring) -> Result<RootStatus, KmsError> {
-        let mut records: BTreeMap<String, u64> = BTreeMap::new();
-        let (mut lost, mut unreadable) = (Vec::new(), Vec::new());
-        for kind in signed_kinds() {
-            let mut scan = Scan::all(self.stored.as_ref(), kind).by(PAGE);
-            while let Some(record) = scan.record().await? {
-                match references(keyring, &record) {
-                    References::To(roots) => {
-                        for root in roots {
-                            *records.entry(root).or_default() += 1;
-                        }
-                    }
-                    References::Lost => lost.push(name(&record)),
-                    References::Unreadable => unreadable.push(name(&record)),
-                    References::Refused(_) => {}
-                }
-            }
-        }
-        let roots = keyring.roots().map(|(id, created_at)| RootSummary {
-            id: id.to_owned(),
-            created_at,
-            records: records.get(id).copied().unwrap_or_default(),
-        });
-        Ok(RootStatus {
-            current: keyring.newest_root().to_owned(),
-            roots: roots.collect(),
-            lost,
-            unreadable,
-        })
+        count_references(self.stored.as_ref(), keyring).await
     }
 
     /// How many sealed copies of keys in Vault hold secrets that this root wraps. A copy may be all that is left of a key.
@@ -406,6 +380,41 @@ impl Roots {
     }
 }
 
+/// How many records of the table refer to each root.
+pub(crate) async fn count_references(
+    stored: &dyn TableReader,
+    keyring: &RootKeyring,
+) -> Result<RootStatus, KmsError> {
+    let mut records: BTreeMap<String, u64> = BTreeMap::new();
+    let (mut lost, mut unreadable) = (Vec::new(), Vec::new());
+    for kind in signed_kinds() {
+        let mut scan = Scan::all(stored, kind).by(PAGE);
+        while let Some(record) = scan.record().await? {
+            match references(keyring, &record) {
+                References::To(roots) => {
+                    for root in roots {
+                        *records.entry(root).or_default() += 1;
+                    }
+                }
+                References::Lost => lost.push(name(&record)),
+                References::Unreadable => unreadable.push(name(&record)),
+                References::Refused(_) => {}
+            }
+        }
+    }
+    let roots = keyring.roots().map(|(id, created_at)| RootSummary {
+        id: id.to_owned(),
+        created_at,
+        records: records.get(id).copied().unwrap_or_default(),
+    });
+    Ok(RootStatus {
+        current: keyring.newest_root().to_owned(),
+        roots: roots.collect(),
+        lost,
+        unreadable,
+    })
+}
+
 fn signed_kinds() -> impl Iterator<Item = Kind> {
     Kind::ALL.into_iter().filter(|kind| is_signed(*kind, ""))
 }
@@ -445,6 +454,21 @@ fn references(keyring: &RootKeyring, stored: &Record) -> References {
         return References::Lost;
     }
     References::To(roots)
+}
+
+impl RootKeyring {
+    /// Whether a stored record would be obeyed, and this keyring holds the roots that wrap its secrets. A record whose
+    /// content does not decode passes: what does not decode is not used.
+    ///
+    /// # Errors
+    /// [`Forgery`] says why it would be refused, or that a root is missing.
+    pub fn must_open(&self, record: &Record) -> Result<(), Forgery> {
+        match references(self, record) {
+            References::To(_) | References::Unreadable => Ok(()),
+            References::Lost => Err(Forgery::UnknownRoot),
+            References::Refused(why) => Err(why),
+        }
+    }
 }
 
 /// The roots that wrap the record's secrets.

@@ -3,6 +3,7 @@
 mod changes;
 mod folder;
 mod health;
+mod restored;
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,8 +28,10 @@ use crate::vault::{VaultRetryPolicy, VaultSettings};
 pub use changes::{Change, ConfigChanges, NewAuth};
 pub use folder::{KeyringFile, keep_keyring};
 pub use health::{Degraded, HealthCheck, WatchedTable, WriteFailure};
+pub use restored::RestoredConfig;
 
-pub(crate) const SERVICE_RECORD: &str = "service";
+/// The id of the configuration's record, of the kind [`Kind::Config`].
+pub const SERVICE_RECORD: &str = "service";
 
 /// The service's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

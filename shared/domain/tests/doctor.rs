@@ -20,6 +20,7 @@ use keyway_domain::ports::{
     Clock, Consistency, Kind, Record, Revision, SecretStore, TableReader, TableWriter,
 };
 use keyway_domain::records::SignedTable;
+use keyway_domain::roots::Roots;
 use keyway_domain::service::{BackendType, Service};
 use keyway_testkit::{MemorySecrets, MemoryTable};
 
@@ -155,6 +156,30 @@ async fn new_deployment_has_nothing_above_a_notice() {
     examined.fixture.clock.advance(DAY * 367);
     let findings = examined.examine().await;
     assert_eq!(subjects(&findings, Code::RootOld), ["root key r1"]);
+}
+
+#[tokio::test]
+async fn root_that_was_rotated_away_is_a_notice_with_its_records() {
+    let examined = Examined::build().await;
+    examined.used_key("auditor").await;
+    let (fixture, clock) = (&examined.fixture, examined.fixture.clock.clone());
+    let service = Service::new(examined.table.clone(), clock.clone(), Duration::ZERO);
+    let roots = Roots::new(
+        fixture.table.clone(),
+        examined.table.clone(),
+        Arc::clone(&examined.keyring),
+        Arc::new(service),
+        fixture.process(false).wrappers,
+        clock,
+        fixture.random.clone(),
+    );
+    assert_eq!(roots.rotate().await.unwrap(), "r2");
+    let findings = examined.examine().await;
+    assert_eq!(subjects(&findings, Code::RootFormer), ["root key r1"]);
+    assert_eq!(subjects(&findings, Code::RootAgeOk), ["root key r2"]);
+    let former = of(&findings, Code::RootFormer);
+    let seen = "r2 wraps now; 3 records refer to this one";
+    assert_eq!(former.first().unwrap().seen, seen);
 }
 
 #[tokio::test]

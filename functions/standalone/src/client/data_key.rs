@@ -1,7 +1,7 @@
 //! `keyway data-key`, `keyway encrypt` and `keyway decrypt`.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -42,7 +42,7 @@ pub(crate) struct ContextArguments {
     pairs: Vec<(String, String)>,
 }
 
-pub(super) fn pair(text: &str) -> Result<(String, String), &'static str> {
+pub(crate) fn pair(text: &str) -> Result<(String, String), &'static str> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("must be NAME=VALUE"),
@@ -57,7 +57,7 @@ impl ContextArguments {
 }
 
 /// The pairs of a context or of tags, which must have different names.
-pub(super) fn no_repeats(pairs: Vec<(String, String)>) -> anyhow::Result<Context> {
+pub(crate) fn no_repeats(pairs: Vec<(String, String)>) -> anyhow::Result<Context> {
     let count = pairs.len();
     let named: Context = pairs.into_iter().collect();
     match named.len() == count {
@@ -222,7 +222,7 @@ async fn generate(arguments: Generate) -> anyhow::Result<()> {
     let client = arguments.server.connect()?;
     let context = arguments.context.context()?;
     let file = (arguments.plaintext.plaintext_to.as_deref())
-        .map(SecretFile::create)
+        .map(SecretFile::new)
         .transpose()?;
     let spec = arguments.spec.into();
     let made = client
@@ -257,10 +257,7 @@ async fn decrypt_key(arguments: DecryptKey) -> anyhow::Result<()> {
         Some(text) => decoded(text)?,
         None => ciphertext_of_input()?,
     };
-    let file = plaintext_to
-        .as_deref()
-        .map(SecretFile::create)
-        .transpose()?;
+    let file = plaintext_to.as_deref().map(SecretFile::new).transpose()?;
     let opened = client
         .decrypt(arguments.key.as_ref(), &ciphertext, &context)
         .await?;
@@ -353,45 +350,37 @@ fn base64(secret: &SecretBytes) -> Zeroizing<String> {
     text
 }
 
-/// A new file for a secret. It is removed unless the secret was written.
-struct SecretFile<'a> {
-    file: File,
-    path: &'a Path,
-    is_written: bool,
-}
+/// A file for a secret, which must not be there yet. It is made when the secret is known, so that a command that is
+/// stopped leaves none.
+struct SecretFile<'a>(&'a Path);
 
 impl<'a> SecretFile<'a> {
-    fn create(path: &'a Path) -> anyhow::Result<Self> {
-        let file = OpenOptions::new()
+    fn new(path: &'a Path) -> anyhow::Result<Self> {
+        match path.symlink_metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self(path)),
+            Err(error) => Err(usage(&format!("{}: {error}", path.display()))),
+            Ok(_) => Err(usage(&format!(
+                "{} is there already, and is not written over",
+                path.display()
+            ))),
+        }
+    }
+
+    fn write(&self, secret: &SecretBytes) -> anyhow::Result<()> {
+        let path = self.0;
+        let written = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(path);
-        match file {
-            Ok(file) => Ok(Self {
-                file,
-                path,
-                is_written: false,
-            }),
-            Err(error) => Err(usage(&format!("{}: {error}", path.display()))),
-        }
-    }
-
-    fn write(mut self, secret: &SecretBytes) -> anyhow::Result<()> {
-        let written = self.file.write_all(secret.expose());
-        written
-            .and_then(|()| self.file.sync_all())
-            .with_context(|| self.path.display().to_string())?;
-        self.is_written = true;
-        Ok(())
-    }
-}
-
-impl Drop for SecretFile<'_> {
-    fn drop(&mut self) {
-        if !self.is_written {
-            // The error that ended the command says more than this one.
-            drop(fs::remove_file(self.path));
-        }
+            .open(path)
+            .and_then(|mut file| {
+                let written = file.write_all(secret.expose());
+                let written = written.and_then(|()| file.sync_all());
+                written.inspect_err(|_| {
+                    // The error that ends the command says more than one of this.
+                    drop(fs::remove_file(path));
+                })
+            });
+        written.with_context(|| path.display().to_string())
     }
 }

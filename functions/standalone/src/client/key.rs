@@ -305,11 +305,13 @@ impl Listing {
                 self.table.rows(&rows)?;
             }
             Output::Json => {
+                let mut text = String::new();
                 for key in keys {
-                    let before = if self.count == 0 { "[" } else { "," };
-                    printing::write(format!("{before}{}", serde_json::to_string(key)?).as_bytes())?;
+                    text.push(if self.count == 0 { '[' } else { ',' });
+                    text.push_str(&serde_json::to_string(key)?);
                     self.count += 1;
                 }
+                printing::write(text.as_bytes())?;
             }
         }
         Ok(())

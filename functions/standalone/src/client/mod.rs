@@ -14,7 +14,7 @@ use keyway_client::{Class, Error};
 use keyway_domain::keys::KeyId;
 
 pub(crate) use data_key::{
-    ContextArguments, DataKeyCommand, Decrypt, Encrypt, decrypt, encrypt, run as data_key,
+    DataKeyCommand, Decrypt, Encrypt, decrypt, encrypt, no_repeats, pair, run as data_key,
 };
 pub(crate) use key::{KeyCommand, run as key};
 pub(crate) use server::Server;

@@ -60,7 +60,7 @@ impl<const N: usize> Table<N> {
         }
     }
 
-    /// Prints these rows, below the names of the columns if they are the first.
+    /// Prints these rows, at least one, below the names of the columns if they are the first.
     pub(crate) fn rows(&mut self, rows: &[[String; N]]) -> io::Result<()> {
         let widths = match self.widths {
             Some(widths) => widths,
@@ -76,8 +76,11 @@ impl<const N: usize> Table<N> {
                 widths
             }
         };
-        rows.iter()
-            .try_for_each(|row| line(&aligned(row.iter().map(String::as_str), &widths)))
+        let rows = rows.iter();
+        let lines: Vec<String> = rows
+            .map(|row| aligned(row.iter().map(String::as_str), &widths))
+            .collect();
+        line(&lines.join("\n"))
     }
 }
 

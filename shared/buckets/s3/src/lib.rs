@@ -3,6 +3,8 @@
 //! If S3 refuses a request because of its own settings, such as a missing permission of this service, that is a failure:
 //! the caller cannot fix it, and the log says why.
 
+mod upload;
+
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Builder;
@@ -20,6 +22,8 @@ use keyway_domain::buckets::{
     Algorithm, Bucket, BucketError, BucketName, Buckets, DefaultEncryption,
 };
 use keyway_domain::ports::StoreError;
+
+pub use upload::S3Upload;
 
 /// The region whose buckets have no location. S3 refuses it as a location.
 const HOME_REGION: &str = "us-east-1";

@@ -35,7 +35,7 @@ use keyway_domain::machine::Machine;
 use keyway_domain::migration::KeyMigration;
 use keyway_domain::policy::Policy;
 use keyway_domain::ports::{
-    ChangeFeed, Clock, KeyringFolder, Obey, Random, TableReader, TableWriter,
+    ChangeFeed, Clock, KeyringFolder, Obey, Random, SecretStore, TableReader, TableWriter,
 };
 use keyway_domain::records::SignedRecords;
 use keyway_domain::roots::Roots;
@@ -60,7 +60,9 @@ pub use settings::{
 };
 pub use system::{SystemClock, SystemRandom};
 pub use upkeep::{Sweeping, Upkeep, follow_changes};
-pub use variables::{SECRETS, arguments, command, environment, secret, unread_variables, variable};
+pub use variables::{
+    SECRETS, arguments, command, environment, secret, secret_line, unread_variables, variable,
+};
 
 /// The ports of one deployment.
 #[derive(Clone)]
@@ -79,6 +81,20 @@ pub struct Ports<T: ?Sized> {
     pub folder: Option<Arc<dyn KeyringFolder>>,
     /// Announces other processes' changes of the table, if the store does.
     pub changes: Option<Arc<dyn ChangeFeed>>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes.
+    pub random: Arc<dyn Random>,
+}
+
+/// The stores of a deployment that a restore fills. They may be empty yet.
+pub struct Stores {
+    /// The table as it is stored; `None` if there is none yet and none may be made.
+    pub table: Option<Arc<dyn TableWriter>>,
+    /// The store of the root keyring; `None` if there is none yet and none may be made.
+    pub secrets: Option<Arc<dyn SecretStore>>,
+    /// The folder of the root keyring's file, if it is not the deployment's own.
+    pub key_directory: Option<String>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Random bytes.

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::builder::Resettable;
 use clap::{Arg, Command, Parser};
 use zeroize::Zeroizing;
@@ -12,8 +13,9 @@ use zeroize::Zeroizing;
 const PREFIX: &str = "KEYWAY_";
 
 /// Variables of Keyway that hold secrets, or belong to one. They have no option, because other users can see arguments.
-pub const SECRETS: [&str; 9] = [
+pub const SECRETS: [&str; 10] = [
     "KEYWAY_API_KEY",
+    "KEYWAY_BACKUP_PASSPHRASE",
     "KEYWAY_NEW_PASSPHRASE",
     "KEYWAY_PASSPHRASE",
     "KEYWAY_POSTGRES_PASSWORD",
@@ -157,6 +159,31 @@ pub fn secret(name: &str) -> anyhow::Result<Option<Zeroizing<String>>> {
         bail!("{name} is set and empty: give it a value, or unset it");
     }
     environment(name)
+}
+
+/// A secret from the variable, or from the first line of the file if one is given. An option names the file, and a
+/// variable of the same name with `_FILE` behind it.
+///
+/// # Errors
+/// When both are given, when the file cannot be read, and when what is given is empty.
+pub fn secret_line(name: &str, file: Option<&Path>) -> anyhow::Result<Option<Zeroizing<String>>> {
+    let from_environment = secret(name)?;
+    let Some(file) = file else {
+        // Fails if the file's variable is empty: a file was meant, and the secret would protect something.
+        secret(&format!("{name}_FILE"))?;
+        return Ok(from_environment);
+    };
+    if from_environment.is_some() {
+        bail!("both {name} and a file are given; give one of them");
+    }
+    let text = Zeroizing::new(
+        std::fs::read_to_string(file)
+            .with_context(|| format!("the passphrase file {} cannot be read", file.display()))?,
+    );
+    match text.lines().next() {
+        Some(line) if !line.is_empty() => Ok(Some(Zeroizing::new(line.to_owned()))),
+        _ => bail!("the passphrase file {} is empty", file.display()),
+    }
 }
 
 /// A variable that is set and not empty.

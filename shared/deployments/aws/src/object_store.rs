@@ -7,10 +7,13 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_types::SdkConfig;
 use clap::Args;
-use keyway_buckets_s3::S3Buckets;
+use keyway_buckets_s3::{S3Buckets, S3Upload};
 use keyway_deployment_assembly::{environment, secret};
 use keyway_domain::buckets::{Buckets, TrackedBuckets};
 use keyway_domain::ports::{Random, TableWriter};
+
+/// The endpoint that stands for AWS's own.
+const AWS: &str = "aws";
 
 /// The object store whose buckets are served. Without one, buckets are records of the table.
 #[derive(Debug, Clone, Args)]
@@ -46,6 +49,14 @@ impl ObjectStore {
         endpoint.filter(|endpoint| !endpoint.is_empty())
     }
 
+    /// Whether AWS credentials are needed to write an object: the settings have no access key for the object store.
+    ///
+    /// # Errors
+    /// When only half of an access key is set.
+    pub fn needs_credentials_to_upload(&self) -> anyhow::Result<bool> {
+        Ok(own_credentials()?.is_none())
+    }
+
     /// Whether AWS credentials are needed: the settings name an object store, and no access key for it.
     ///
     /// # Errors
@@ -67,9 +78,29 @@ impl ObjectStore {
             }
             return Ok(None);
         };
+        let config = self.reached(endpoint, aws)?;
+        Ok(Some(OpenStore(S3Buckets::new(&config))))
+    }
+
+    /// Begins an object in this bucket of the object store that the settings name, or of AWS's.
+    ///
+    /// # Errors
+    /// When the settings do not say how to reach it.
+    pub fn upload(
+        &self,
+        aws: Option<&SdkConfig>,
+        bucket: &str,
+        key: &str,
+    ) -> anyhow::Result<S3Upload> {
+        let config = self.reached(self.endpoint().unwrap_or(AWS), aws)?;
+        Ok(S3Upload::new(&config, bucket, key))
+    }
+
+    /// How this endpoint is reached.
+    fn reached(&self, endpoint: &str, aws: Option<&SdkConfig>) -> anyhow::Result<SdkConfig> {
         let url = match endpoint {
             // The variables that redirect AWS's own tools apply here as well.
-            "aws" => match environment("AWS_ENDPOINT_URL_S3")? {
+            AWS => match environment("AWS_ENDPOINT_URL_S3")? {
                 Some(url) => Some(url),
                 None => environment("AWS_ENDPOINT_URL")?,
             }
@@ -92,8 +123,7 @@ impl ObjectStore {
             .filter(|region| !region.is_empty())
             .or_else(|| aws?.region().map(ToString::to_string))
             .unwrap_or_else(|| "us-east-1".to_owned());
-        let config = keyway_aws::config(&region, url, credentials);
-        Ok(Some(OpenStore(S3Buckets::new(&config))))
+        Ok(keyway_aws::config(&region, url, credentials))
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use keyway_deployment_assembly::{SystemClock, SystemRandom, VaultFiles, Writing, vaults};
+use keyway_deployment_assembly::{Stores, SystemClock, SystemRandom, VaultFiles, Writing, vaults};
 use keyway_domain::OpenError;
 use keyway_domain::keyring::{KEYRING_SECRET, KeyringOnDemand, RootKeyring, holds_deployment};
 use keyway_domain::ports::{Clock, Random, SecretStore, StoreError, TableReader};
@@ -85,6 +85,41 @@ pub fn unverified_table(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let table = SqliteTable::open(&operator.data_dir.join(TABLE_FILE), Arc::clone(&clock));
     Ok((Arc::new(table.context("the table")?), clock))
+}
+
+/// The stores of the data folder for a restore. They are made if they are missing, unless it is a dry run.
+///
+/// # Errors
+/// When the folder, the table or the root keyring's folder cannot be used.
+pub async fn stores(operator: &Operator, dry_run: bool) -> anyhow::Result<Stores> {
+    keyway_crypto::self_test().context("the cryptography of this build does not work")?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
+    let path = operator.data_dir.join(TABLE_FILE);
+    let table = if dry_run && !path.exists() {
+        None
+    } else {
+        let table = SqliteTable::open(&path, Arc::clone(&clock)).context("the table")?;
+        Some(Arc::new(table))
+    };
+    let key_directory = match &table {
+        Some(table) => configured_folder(table.as_ref()).await?,
+        None => None,
+    };
+    let is_missing = key_directory.is_none() && !own_folder(operator).exists();
+    let secrets = if dry_run && is_missing {
+        None
+    } else {
+        let secrets = secrets(operator, key_directory.as_deref(), &random)?;
+        Some(Arc::new(secrets) as Arc<dyn SecretStore>)
+    };
+    Ok(Stores {
+        table: table.map(|table| table as _),
+        secrets,
+        key_directory,
+        clock,
+        random,
+    })
 }
 
 /// What a start does if there is a root keyring but the table holds no deployment.

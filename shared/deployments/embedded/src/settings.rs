@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
-use keyway_deployment_assembly::secret;
+use keyway_deployment_assembly::secret_line;
 use keyway_secrets_file::Passphrase;
-use zeroize::Zeroizing;
 
 use crate::KEYRING_FILE;
 
@@ -83,23 +82,8 @@ impl NewPassphrase {
 
 /// A passphrase from the variable or the file's first line.
 fn passphrase(variable: &'static str, file: Option<&Path>) -> anyhow::Result<Option<Passphrase>> {
-    let from_environment = secret(variable)?;
-    let Some(file) = file else {
-        // Fails if the file's variable is empty: a file was meant, which would have protected the keyring.
-        secret(&format!("{variable}_FILE"))?;
-        return Ok(from_environment.map(|text| Passphrase::read(&text)));
-    };
-    if from_environment.is_some() {
-        bail!("both {variable} and a file are given; give one of them");
-    }
-    let text = Zeroizing::new(
-        std::fs::read_to_string(file)
-            .with_context(|| format!("the passphrase file {} cannot be read", file.display()))?,
-    );
-    match text.lines().next() {
-        Some(line) if !line.is_empty() => Ok(Some(Passphrase::read(line))),
-        _ => bail!("the passphrase file {} is empty", file.display()),
-    }
+    let line = secret_line(variable, file)?;
+    Ok(line.map(|line| Passphrase::read(&line)))
 }
 
 #[cfg(test)]

@@ -14,6 +14,9 @@ use zeroize::Zeroizing;
 /// The variable that holds the password.
 const PASSWORD: &str = "KEYWAY_POSTGRES_PASSWORD";
 
+/// The most connections of a process, unless the settings say otherwise.
+const CONNECTIONS: u16 = 16;
+
 /// Where the deployment's database is.
 #[derive(Clone, Args)]
 pub struct PostgresLocation {
@@ -36,12 +39,21 @@ pub struct PostgresLocation {
     pub postgres_password_file: Option<PathBuf>,
 
     /// The most connections of this process to --postgres
-    #[arg(long, env = "KEYWAY_POSTGRES_CONNECTIONS", value_name = "COUNT", default_value_t = 16,
+    #[arg(long, env = "KEYWAY_POSTGRES_CONNECTIONS", value_name = "COUNT", default_value_t = CONNECTIONS,
           value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub postgres_connections: u16,
 }
 
 impl PostgresLocation {
+    /// No database.
+    pub const fn nowhere() -> Self {
+        Self {
+            postgres: None,
+            postgres_password_file: None,
+            postgres_connections: CONNECTIONS,
+        }
+    }
+
     /// The URL. An empty variable counts as not set.
     fn url(&self) -> Option<&str> {
         self.postgres.as_deref().filter(|url| !url.is_empty())

@@ -104,7 +104,10 @@ codes! {
         "The newest root key is less than a year old." "";
     RootOld "root-old" Notice
         "The newest root key is over a year old."
-        "Rotate the root if your policy asks for that.";
+        "Rotate it with `keyway root rotate` if your policy asks for that.";
+    RootFormer "root-former" Notice
+        "The keyring still has a root key that was rotated away."
+        "Run `keyway root rewrap` while records refer to it, and then `keyway root retire`.";
     RecordsOk "records-ok" Ok
         "Every record of the table is signed and verifies." "";
     RecordsUnsigned "records-unsigned" Warning

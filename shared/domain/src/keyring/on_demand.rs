@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::lock::Mutex as AsyncMutex;
-use jiff::Timestamp;
 use keyway_crypto::SecretBytes;
 
 use super::{
@@ -436,18 +435,14 @@ impl KeyringOnDemand {
             .map(drop)
     }
 
-    /// The id of the root key that wraps, and when it was made, read from the store.
+    /// The root keyring as the secret store has it now, for a backup.
     ///
     /// # Errors
-    /// When the keyring cannot be read.
-    pub(crate) async fn newest_root(&self) -> Result<(String, Timestamp), OpenError> {
+    /// When it cannot be read, or there is none.
+    pub async fn stored_value(&self) -> Result<SecretBytes, OpenError> {
         let kept = self.secrets.get(KEYRING_SECRET).await?;
         let (value, _) = kept.ok_or(OpenError::KeyringMissing)?;
-        let stored = StoredKeyring::parse(&value)?;
-        let newest = stored.roots.last();
-        newest
-            .map(|root| (root.id.clone(), root.created_at))
-            .ok_or(OpenError::KeyringDamaged("it holds no root key"))
+        Ok(value)
     }
 
     pub(crate) fn count_refused(&self) {

@@ -18,9 +18,11 @@
 mod changes;
 mod connect;
 mod failure;
+mod reads;
 mod records;
 mod schema;
 mod session;
+mod snapshot;
 mod url;
 
 use std::fmt;
@@ -30,9 +32,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool::managed::Pool;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use keyway_domain::ports::{
-    Clock, Consistency, IdRange, Kind, Page, Record, Revision, StoreError, TableReader, TableWriter,
+    Clock, Consistency, Kind, Page, Record, Revision, StoreError, TableReader, TableWriter,
 };
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Row;
@@ -40,7 +42,9 @@ use tokio_postgres::types::ToSql;
 
 use crate::connect::Sessions;
 use crate::failure::{Failure, Severity};
+use crate::reads::Asks;
 use crate::records::{Found, all_statements, statements};
+use crate::snapshot::Snapshot;
 
 pub use crate::connect::{ConnectError, Server};
 pub use crate::schema::OpenError;
@@ -254,6 +258,21 @@ impl Inner {
     }
 }
 
+impl Asks for PostgresTable {
+    async fn rows(
+        &self,
+        what: &'static str,
+        sql: &'static str,
+        parameters: Parameters<'_>,
+    ) -> Result<Vec<Row>, StoreError> {
+        Ok(self.inner.ask(what, sql, parameters).await?.rows)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.inner.clock.now()
+    }
+}
+
 #[async_trait]
 impl TableReader for PostgresTable {
     /// Reads are always strong: they go to the primary.
@@ -263,33 +282,11 @@ impl TableReader for PostgresTable {
         id: &str,
         _: Consistency,
     ) -> Result<Option<Record>, StoreError> {
-        let now = self.inner.clock.now().as_microsecond();
-        let parameters: Parameters<'_> = &[&kind.as_str(), &id.as_bytes(), &now];
-        let answer = self
-            .inner
-            .ask("read a record", &statements(kind).get, parameters)
-            .await?;
-        let row = answer.rows.into_iter().next();
-        row.map(|row| records::record(kind, &row)).transpose()
+        reads::get(self, kind, id).await
     }
 
     async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
-        let (range, now) = (IdRange::new(prefix, None), self.inner.clock.now());
-        let parameters: Parameters<'_> = &[
-            &kind.as_str(),
-            &range.first,
-            &range.end,
-            &now.as_microsecond(),
-        ];
-        let answer = self
-            .inner
-            .ask("count records", &statements(kind).count, parameters)
-            .await?;
-        let counted = answer.rows.first().map(|row| row.try_get::<_, i64>(0));
-        match counted {
-            Some(Ok(counted)) => Ok(counted.unsigned_abs()),
-            _ => Err(records::garbled("count")),
-        }
+        reads::count(self, kind, prefix).await
     }
 
     async fn page(
@@ -299,22 +296,12 @@ impl TableReader for PostgresTable {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page, StoreError> {
-        let (range, now) = (IdRange::new(prefix, after), self.inner.clock.now());
-        let limit = limit.clamp(1, 1000);
-        // Read one more than asked for, to learn whether more follow.
-        let wanted = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
-        let parameters: Parameters<'_> = &[
-            &kind.as_str(),
-            &range.first,
-            &range.end,
-            &now.as_microsecond(),
-            &wanted,
-        ];
-        let answer = self
-            .inner
-            .ask("read a page", &statements(kind).page, parameters)
-            .await?;
-        Ok(records::page_of(kind, &answer.rows, limit))
+        reads::page(self, kind, prefix, after, limit).await
+    }
+
+    async fn snapshot(&self) -> Result<Option<Arc<dyn TableReader>>, StoreError> {
+        let snapshot = Snapshot::take(self.server(), self.inner.clock.now()).await?;
+        Ok(Some(Arc::new(snapshot)))
     }
 }
 

@@ -17,6 +17,7 @@ mod file;
 mod readers;
 mod records;
 mod schema;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -34,6 +35,7 @@ use keyway_domain::ports::{
 use rusqlite::{Connection, ErrorCode};
 
 use crate::readers::Readers;
+use crate::snapshot::Snapshot;
 use crate::watch::Watch;
 use crate::writer::{Write, Writer};
 
@@ -167,6 +169,11 @@ macro_rules! read_by_readers {
                 let range = IdRange::new(prefix, after);
                 let clock = self.clock.as_ref();
                 self.readers.page(kind, range, limit, clock).await
+            }
+
+            async fn snapshot(&self) -> Result<Option<Arc<dyn TableReader>>, StoreError> {
+                let snapshot = Snapshot::take(&self.readers, self.clock.now()).await?;
+                Ok(Some(Arc::new(snapshot)))
             }
         }
     };

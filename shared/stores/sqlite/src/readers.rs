@@ -83,6 +83,22 @@ impl Readers {
         read.await.map_err(|error| failed(what, error))?
     }
 
+    /// A connection that the caller alone uses, and gives back to [`Readers::close`].
+    pub(crate) fn connect_alone(&self, what: &'static str) -> Result<Connection, StoreError> {
+        self.watch.check_for_read()?;
+        let connection = self.connect();
+        let connection = connection.map_err(|error| store_error(what, &self.path, &error))?;
+        self.watch.check_for_read()?;
+        Ok(connection)
+    }
+
+    /// Closes the connection, unless closing it would harm another table's files.
+    pub(crate) fn close(&self, connection: Connection) {
+        if !self.watch.may_close() {
+            std::mem::forget(connection);
+        }
+    }
+
     /// Looks at the file by a connection of its own, which is kept for later reads.
     pub(crate) fn look<T>(
         &self,

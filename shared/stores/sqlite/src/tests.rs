@@ -31,6 +31,37 @@ async fn table_keeps_the_contract() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshot_stays_as_it_was_and_blocks_no_writer() {
+    let folder = private_folder();
+    let table = open(&folder);
+    table.put_new(&record("a", 1)).await.unwrap();
+    table.put_new(&record("b", 1)).await.unwrap();
+    let snapshot = table.snapshot().await.unwrap().unwrap();
+    table
+        .replace(&record("a", 2), Revision([1; 16]))
+        .await
+        .unwrap();
+    table
+        .remove(Kind::Key, "b", Revision([1; 16]))
+        .await
+        .unwrap();
+    table.put_new(&record("c", 1)).await.unwrap();
+    let ids = async |reader: &dyn TableReader| {
+        let page = reader.page(Kind::Key, "", None, 10).await.unwrap();
+        let of = |record: Record| (record.id, record.revision.0[0]);
+        page.records.into_iter().map(of).collect::<Vec<_>>()
+    };
+    let named = |id: &str, revision: u8| (id.to_owned(), revision);
+    assert_eq!(ids(snapshot.as_ref()).await, [named("a", 1), named("b", 1)]);
+    assert_eq!(ids(table.as_ref()).await, [named("a", 2), named("c", 1)]);
+    assert_eq!(snapshot.count(Kind::Key, "").await.unwrap(), 2);
+    let kept = snapshot.get(Kind::Key, "b", Consistency::Strong).await;
+    assert_eq!(kept.unwrap(), Some(record("b", 1)));
+    let later = table.snapshot().await.unwrap().unwrap();
+    assert_eq!(ids(later.as_ref()).await, [named("a", 2), named("c", 1)]);
+}
+
 #[tokio::test]
 async fn rows_that_do_not_decode_are_left_out_of_pages_and_refused_by_themselves() {
     let folder = private_folder();
