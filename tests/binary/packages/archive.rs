@@ -123,7 +123,7 @@ fn list_of_crates_is_that_of_the_program() {
     for name in ["keyway-domain", "rustls", "aws-lc-rs", "rusqlite"] {
         assert!(names.contains(name), "{name}");
     }
-    for name in ["proptest", "keyway-tests", "lambda_runtime"] {
+    for name in ["proptest", "keyway-tests", "insta"] {
         assert!(!names.contains(name), "{name}");
     }
     let is_described = |component: &&Value| {

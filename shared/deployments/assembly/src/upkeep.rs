@@ -104,15 +104,15 @@ async fn keep_up(server: Services, uses: Option<UseRecorder>, mut stopped: onesh
             _ = &mut stopped => break,
         }
         let round = async {
-            upkeep.tell(server.upkeep().await);
-            recording.tell(record(uses.as_ref()).await);
+            upkeep.tell(&server.upkeep().await);
+            recording.tell(&record(uses.as_ref()).await);
         };
         tokio::select! {
             () = round => {}
             _ = &mut stopped => break,
         }
     }
-    recording.tell(record(uses.as_ref()).await);
+    recording.tell(&record(uses.as_ref()).await);
 }
 
 async fn record(uses: Option<&UseRecorder>) -> Result<(), KmsError> {
@@ -147,8 +147,8 @@ impl Failing {
         }
     }
 
-    fn tell(&mut self, done: Result<(), KmsError>) {
-        if let Err(error) = &done
+    fn tell(&mut self, done: &Result<(), KmsError>) {
+        if let Err(error) = done
             && !self.is_told
         {
             tracing::warn!(error = error.for_operator(), "{}", self.text);

@@ -242,9 +242,8 @@ impl SecretsManager {
         let found = self.read(id, Which::Version(token)).await?;
         let found = found.ok_or_else(|| garbled("the version that was just written is absent"))?;
         match put {
-            Put::Done if !found.value.ct_eq(value.expose()) => Err(garbled(
-                "the version that was just written has another content",
-            )),
+            // Stand-ins for Secrets Manager let another writer replace a pending version; it has won then.
+            Put::Done if !found.value.ct_eq(value.expose()) => Err(StoreError::Conflict),
             // An operator has taken that version back.
             Put::Taken if !found.is_pending => Ok(Put::Taken),
             put => {
