@@ -209,7 +209,10 @@ impl Server {
         config: &Config,
         announced: Option<Announced>,
     ) -> Result<(Session, Facts), ConnectError> {
-        let (client, mut connection) = config.connect(self.tls.clone()).await.map_err(refused)?;
+        let (client, mut connection) = config
+            .connect(self.tls.clone())
+            .await
+            .map_err(|error| refused(&error))?;
         let mut announced = announced;
         let driver = tokio::spawn(async move {
             // The client's calls report what ends the connection.
@@ -251,7 +254,10 @@ fn first_line(path: &Path) -> Result<Zeroizing<Vec<u8>>, ConnectError> {
 
 /// Sets the session up and checks the server.
 async fn set_up(client: &Client) -> Result<Facts, ConnectError> {
-    let messages = client.simple_query(SET_UP).await.map_err(refused)?;
+    let messages = client
+        .simple_query(SET_UP)
+        .await
+        .map_err(|error| refused(&error))?;
     let row = messages.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
@@ -278,8 +284,8 @@ async fn set_up(client: &Client) -> Result<Facts, ConnectError> {
 }
 
 /// Why a server refused the connection. A server that starts or has too many connections may accept it later.
-fn refused(error: tokio_postgres::Error) -> ConnectError {
-    let told = failure::told(&error);
+fn refused(error: &tokio_postgres::Error) -> ConnectError {
+    let told = failure::told(error);
     match error.code() {
         Some(code)
             if ["28", "3D"]
