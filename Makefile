@@ -74,6 +74,7 @@ test: check ## Everything that CI runs
 	scripts/node-env
 	scripts/aws-tools >/dev/null
 	scripts/bao >/dev/null
+	scripts/postgres >/dev/null
 	scripts/kms-clients >/dev/null
 	scripts/kubernetes-validate >/dev/null
 	$(CARGO) build --locked --workspace --bins

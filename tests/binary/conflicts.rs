@@ -36,8 +36,42 @@ async fn options_of_a_folder_and_of_a_table_are_refused_together() {
         assert_refused(&folder, &by_argument("--table", "keys"), conflict).await;
         let file = by_argument("--passphrase-file", "/nowhere");
         assert_refused(&table, &file, &["--passphrase-file", "--table"]).await;
-        for secret in ["--root-keyring-secret", "--root-access-key-secret"] {
-            assert_refused(&none, &by_argument(secret, "x"), &[secret, "--table"]).await;
+        for option in [
+            "--root-keyring-secret",
+            "--root-access-key-secret",
+            "--root-keyring-file",
+        ] {
+            let parts = [option, "--table", "--postgres"];
+            assert_refused(&none, &by_argument(option, "x"), &parts).await;
+        }
+        let endpoint = by_argument("--table-endpoint", "http://127.0.0.1:1");
+        assert_refused(&none, &endpoint, &["--table-endpoint", "--table"]).await;
+    }
+    let postgres = none
+        .clone()
+        .variable("KEYWAY_POSTGRES", "postgres://kms@127.0.0.1:1/keyway");
+    for command in [&["serve"][..], &["access-key", "list"], &["rewrap-keys"]] {
+        let with = |more: &[&'static str]| [command, more].concat();
+        let keyring = with(&[
+            "--root-keyring-file",
+            "/nowhere",
+            "--root-keyring-secret",
+            "x",
+        ]);
+        for (arguments, parts) in [
+            (
+                with(&["--data-dir", "/nowhere"]),
+                ["--data-dir", "--postgres"],
+            ),
+            (with(&["--table", "keys"]), ["--table", "--postgres"]),
+            (
+                with(&["--passphrase-file", "/nowhere"]),
+                ["--passphrase-file", "--postgres"],
+            ),
+            (keyring, ["--root-keyring-file", "--root-keyring-secret"]),
+            (with(&[]), ["--root-keyring-file", "--root-keyring-secret"]),
+        ] {
+            assert_refused(&postgres, &arguments, &parts).await;
         }
     }
     let on_aws = table

@@ -190,6 +190,7 @@ impl MemorySite {
             wrapper: wrapper.clone(),
             vaults: Arc::new(MemoryVaults::new(vault.clone())),
             folder: None,
+            changes: None,
             clock: port,
             random: random.clone(),
         };

@@ -235,8 +235,11 @@ impl ServerOptions {
         if !sets("--listen", "KEYWAY_LISTEN") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
-        // A table on AWS takes the folder's place.
-        if !sets("--data-dir", "KEYWAY_DATA_DIR") && !sets("--table", "KEYWAY_TABLE") {
+        // A database takes the folder's place.
+        if !sets("--data-dir", "KEYWAY_DATA_DIR")
+            && !sets("--table", "KEYWAY_TABLE")
+            && !sets("--postgres", "KEYWAY_POSTGRES")
+        {
             command.arg("--data-dir").arg(data_dir);
         }
         command

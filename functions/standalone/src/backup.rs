@@ -16,6 +16,7 @@ use keyway_backup::{
 };
 use keyway_deployment_aws::{Location, ObjectStore};
 use keyway_deployment_embedded::Operator;
+use keyway_deployment_postgres::PostgresLocation;
 use keyway_domain::keyring::RootKeyring;
 use keyway_settings::SettingsFile;
 use serde_json::{Value, json};
@@ -93,6 +94,9 @@ pub(crate) struct Verify {
 
     #[command(flatten)]
     aws: Option<Location>,
+
+    #[command(flatten)]
+    postgres: Option<PostgresLocation>,
 
     #[command(flatten)]
     secret: BundleSecret,
@@ -257,7 +261,12 @@ fn shown(name: &Name) -> String {
 
 async fn run_verify(asked: Verify) -> anyhow::Result<()> {
     let mut bundle = opened(&asked.file)?;
-    let location = DeploymentLocation::named(asked.settings_file, asked.operator, asked.aws);
+    let location = DeploymentLocation::named(
+        asked.settings_file,
+        asked.operator,
+        asked.aws,
+        asked.postgres,
+    );
     let root = asked.secret.open(&bundle)?;
     let mut refused = Vec::new();
     let mut is_authentic = false;

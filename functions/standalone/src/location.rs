@@ -1,32 +1,42 @@
-//! Where the deployment is: in a folder of this machine, or on AWS.
+//! Where the deployment is: in a folder of this machine, or in a database with the root keyring elsewhere.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
-use aws_config::{BehaviorVersion, ConfigLoader};
+use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
-use clap::Args;
-use keyway_deployment_assembly::{Stores, VaultFiles, Writing, secret};
-use keyway_deployment_aws::{FirstUse, Location, ObjectStore, S3Upload};
-use keyway_deployment_embedded::{self as embedded, EmptyTable, Inspected, Operator};
+use clap::{ArgGroup, Args};
+use keyway_deployment_assembly::{
+    Apart, FirstUse, Stores, SystemClock, SystemRandom, VaultFiles, Writing, must_fit, secret,
+    vaults,
+};
+use keyway_deployment_aws::{Location, ObjectStore, S3Upload, counted};
+use keyway_deployment_embedded::{self as embedded, EmptyTable, Inspected, KEYRING_FILE, Operator};
+use keyway_deployment_postgres::PostgresLocation;
 use keyway_domain::access::RootAccessKey;
 use keyway_domain::buckets::Buckets;
 use keyway_domain::doctor::{Code, Finding};
-use keyway_domain::ports::{Clock, TableReader};
+use keyway_domain::ports::{Clock, Random, SecretStore, TableReader, TableWriter};
 use keyway_metrics::{CountedSecrets, Metrics};
 use keyway_reencryption::AwsKms;
 use keyway_secrets_secretsmanager::SecretsManager;
 use keyway_settings::SettingsFile;
 
-/// Where the deployment is. A table's name means AWS; without one it is the data folder. Options of the one place are
-/// refused beside the other: an option that is ignored misleads.
+/// The longest timeout for a request to Vault that the service's configuration may set.
+const VAULT_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Where the deployment is: a folder of this machine, or a database with the root keyring elsewhere. Options of the one
+/// are refused beside the other: an option that is ignored misleads.
 #[derive(Clone, Args)]
 #[command(
-    mut_arg("data_dir", |option| option.conflicts_with("table")),
-    mut_arg("passphrase_file", |option| option.conflicts_with("table")),
-    mut_arg("root_keyring_secret", |option| option.requires("table")),
-    mut_arg("root_access_key_secret", |option| option.requires("table"))
+    group = ArgGroup::new("database").args(["table", "postgres"]),
+    mut_arg("data_dir", |option| option.conflicts_with("database")),
+    mut_arg("table_endpoint", |option| option.requires("table")),
+    mut_arg("root_keyring_file", |option| option.requires("database").conflicts_with("root_keyring_secret")),
+    mut_arg("root_keyring_secret", |option| option.requires("database")),
+    mut_arg("root_access_key_secret", |option| option.requires("database"))
 )]
 pub(crate) struct Deployment {
     #[command(flatten)]
@@ -37,6 +47,9 @@ pub(crate) struct Deployment {
 
     #[command(flatten)]
     pub(crate) aws: Location,
+
+    #[command(flatten)]
+    pub(crate) postgres: PostgresLocation,
 
     #[command(flatten)]
     vault: VaultFiles,
@@ -50,10 +63,7 @@ impl Deployment {
         metrics: &Arc<Metrics>,
         accept_empty_table: bool,
     ) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
-        let (ports, root) = if self.aws.name().is_some() {
-            let first_use = FirstUse::Makes { accept_empty_table };
-            self.on_aws(first_use, Some(metrics)).await?
-        } else {
+        if self.is_in_folder() {
             let counted = |secrets| Arc::new(CountedSecrets::new(secrets, metrics)) as _;
             let empty_table = if accept_empty_table {
                 EmptyTable::IsAccepted
@@ -62,34 +72,136 @@ impl Deployment {
             };
             let ports =
                 embedded::open_with(&self.operator, &self.vault, empty_table, counted).await?;
-            (ports.counted(metrics), None)
-        };
-        Ok((ports, root))
+            return Ok((ports.counted(metrics), None));
+        }
+        let first_use = FirstUse::Makes { accept_empty_table };
+        let (ports, root) = self.apart(first_use, Some(metrics)).await?;
+        must_fit(&ports.keyring).await?;
+        Ok((ports.counted(metrics), root))
     }
 
     /// Opens the deployment, which must exist: the operator's commands do not make one.
     async fn open_existing(&self) -> anyhow::Result<Writing> {
-        if self.aws.name().is_some() {
-            return Ok(self.on_aws(FirstUse::IsRefused, None).await?.0);
+        if self.is_in_folder() {
+            embedded::must_exist(&self.operator)?;
+            return embedded::open(&self.operator, &self.vault).await;
         }
-        embedded::must_exist(&self.operator)?;
-        embedded::open(&self.operator, &self.vault).await
+        Ok(self.apart(FirstUse::IsRefused, None).await?.0)
     }
 
-    async fn on_aws(
+    /// Whether the table is a file of the data folder.
+    pub(crate) fn is_in_folder(&self) -> bool {
+        self.aws.name().is_none() && !self.postgres.is_named()
+    }
+
+    /// The name of the database, for people to read.
+    fn database_name(&self) -> String {
+        match self.aws.name() {
+            Some(table) => format!("table {table}"),
+            None => format!("PostgreSQL at {}", self.postgres.name().unwrap_or_default()),
+        }
+    }
+
+    /// Opens a deployment whose table is a database.
+    async fn apart(
         &self,
         first_use: FirstUse,
         metrics: Option<&Arc<Metrics>>,
     ) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
-        if secret("KEYWAY_PASSPHRASE")?.is_some() {
+        self.keyring_is_named()?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
+        let account = self.account().await?;
+        let secrets = self.keyring_secrets(account.as_ref(), &random, metrics)?;
+        let root = match &account {
+            Some(account) => self.aws.root_access_key(account)?,
+            None => None,
+        };
+        let mut token_folders = self.vault.token_folders().never_beside(KEYRING_FILE);
+        if let Some(folder) = self.operator.keyring_folder() {
+            token_folders = token_folders.never_below(folder.to_owned());
+        }
+        let vaults = vaults(&clock, VAULT_TIMEOUT, &self.vault, token_folders)?;
+        let ports = if self.postgres.is_named() {
+            let table = self.postgres.table(Arc::clone(&clock)).await?;
+            Apart {
+                changes: Some(Arc::clone(&table) as _),
+                table,
+                secrets,
+                vaults,
+                clock,
+                random,
+            }
+            .ports(first_use)
+        } else {
+            let account = account.as_ref().context("no AWS account")?;
+            Apart {
+                table: Arc::new(self.aws.table(account, &clock)?),
+                changes: None,
+                secrets,
+                vaults,
+                clock,
+                random,
+            }
+            .ports(first_use)
+        };
+        Ok((ports, root))
+    }
+
+    /// The store of the root keyring, with its calls counted if there are metrics.
+    fn keyring_secrets(
+        &self,
+        account: Option<&SdkConfig>,
+        random: &Arc<dyn Random>,
+        metrics: Option<&Arc<Metrics>>,
+    ) -> anyhow::Result<Arc<dyn SecretStore>> {
+        Ok(
+            match (embedded::keyring_file(&self.operator, random)?, account) {
+                (Some(secrets), _) => match metrics {
+                    Some(metrics) => Arc::new(CountedSecrets::new(secrets, metrics)),
+                    None => secrets,
+                },
+                (None, Some(account)) => counted(self.aws.keyring_secrets(account)?, metrics),
+                (None, None) => bail!("nothing says where the root keyring is"),
+            },
+        )
+    }
+
+    /// Refuses a database without a root keyring, and a passphrase that would protect nothing.
+    fn keyring_is_named(&self) -> anyhow::Result<()> {
+        if self.operator.keyring_folder().is_some() {
+            return Ok(());
+        }
+        let database = if self.postgres.is_named() {
+            "--postgres"
+        } else {
+            "--table"
+        };
+        if self.operator.passphrase_file.is_some() {
             bail!(
-                "KEYWAY_PASSPHRASE protects the root keyring of a data folder, and with --table it would protect nothing: unset it"
+                "--passphrase-file protects the root keyring's file, and with {database} and without --root-keyring-file it would protect nothing: leave it out"
             );
         }
+        if secret("KEYWAY_PASSPHRASE")?.is_some() {
+            bail!(
+                "KEYWAY_PASSPHRASE protects the root keyring's file, and with {database} and without --root-keyring-file it would protect nothing: unset it"
+            );
+        }
+        if !self.aws.names_keyring() {
+            bail!(
+                "{database} needs a root keyring: name its folder with --root-keyring-file (KEYWAY_ROOT_KEYRING_FILE), or its secret with --root-keyring-secret (KEYWAY_ROOT_KEYRING_SECRET)"
+            );
+        }
+        Ok(())
+    }
+
+    /// The AWS account of the table and of secrets, if one of them is there.
+    async fn account(&self) -> anyhow::Result<Option<SdkConfig>> {
+        if self.aws.name().is_none() && !self.aws.names_secrets() {
+            return Ok(None);
+        }
         let (region, credentials) = aws(self.aws.region.as_deref()).await?;
-        let (location, vault) = (&self.aws, &self.vault);
-        keyway_deployment_aws::writing(location, vault, first_use, &region, credentials, metrics)
-            .await
+        keyway_deployment_aws::account(&region, credentials).map(Some)
     }
 }
 
@@ -115,45 +227,45 @@ impl DeploymentLocation {
     /// Opens the deployment for reading, as far as it opens, and examines its files if it has any.
     pub(crate) async fn inspect(&self) -> anyhow::Result<Inspected> {
         self.region_is_used()?;
-        let Deployment {
-            operator,
-            aws,
-            vault,
-            ..
-        } = &self.deployment;
-        let Some(table) = aws.name() else {
-            return Ok(embedded::inspect(operator, vault).await);
-        };
-        Ok(
-            match self.deployment.on_aws(FirstUse::IsRefused, None).await {
-                Ok((ports, _)) => {
-                    let ports = ports.reading();
-                    let (region, _) = self::aws(aws.region.as_deref()).await?;
-                    Inspected {
-                        findings: Vec::new(),
-                        unverified: Some((Arc::clone(&ports.stored), Arc::clone(&ports.clock))),
-                        ports: Some(ports),
-                        dated: keyway_deployment_aws::service_addresses(&region)?,
-                    }
+        let deployment = &self.deployment;
+        if deployment.is_in_folder() {
+            return Ok(embedded::inspect(&deployment.operator, &deployment.vault).await);
+        }
+        Ok(match deployment.apart(FirstUse::IsRefused, None).await {
+            Ok((ports, _)) => {
+                let ports = ports.reading();
+                let region = match deployment.account().await? {
+                    Some(account) => account.region().map(ToString::to_string),
+                    None => None,
+                };
+                Inspected {
+                    findings: Vec::new(),
+                    unverified: Some((Arc::clone(&ports.stored), Arc::clone(&ports.clock))),
+                    ports: Some(ports),
+                    dated: match region {
+                        Some(region) => keyway_deployment_aws::service_addresses(&region)?,
+                        None => Vec::new(),
+                    },
                 }
-                Err(error) => Inspected {
-                    findings: vec![Finding::new(
-                        Code::TableUnavailable,
-                        format!("table {table}"),
-                        format!("{error:#}"),
-                    )],
-                    unverified: None,
-                    ports: None,
-                    dated: Vec::new(),
-                },
+            }
+            Err(error) => Inspected {
+                findings: vec![Finding::new(
+                    Code::TableUnavailable,
+                    deployment.database_name(),
+                    format!("{error:#}"),
+                )],
+                unverified: None,
+                ports: None,
+                dated: Vec::new(),
             },
-        )
+        })
     }
 
-    /// The data folder, unless the deployment is on AWS.
+    /// The data folder, unless the table is a database.
     pub(crate) fn folder(&self) -> Option<&Path> {
-        let Deployment { operator, aws, .. } = &self.deployment;
-        aws.name().is_none().then_some(operator.data_dir.as_path())
+        let deployment = &self.deployment;
+        let is_in_folder = deployment.is_in_folder();
+        is_in_folder.then_some(deployment.operator.data_dir.as_path())
     }
 
     /// The deployment's table, to be read without the root keyring, and the time. So records that it signs are not
@@ -162,23 +274,50 @@ impl DeploymentLocation {
         &self,
     ) -> anyhow::Result<(Arc<dyn TableReader>, Arc<dyn Clock>)> {
         self.region_is_used()?;
-        let Deployment { operator, aws, .. } = &self.deployment;
-        if aws.name().is_none() {
-            return embedded::unverified_table(operator);
+        let deployment = &self.deployment;
+        if deployment.is_in_folder() {
+            return embedded::unverified_table(&deployment.operator);
         }
-        let (region, credentials) = self::aws(aws.region.as_deref()).await?;
-        keyway_deployment_aws::unverified_table(aws, &region, credentials)
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        if deployment.postgres.is_named() {
+            let table = deployment.postgres.table(Arc::clone(&clock)).await?;
+            return Ok((table, clock));
+        }
+        let account = deployment.account().await?.context("no AWS account")?;
+        Ok((Arc::new(deployment.aws.table(&account, &clock)?), clock))
     }
 
     /// The stores of a deployment that a restore fills. A dry run makes nothing.
     pub(crate) async fn stores(&self, dry_run: bool) -> anyhow::Result<Stores> {
         self.region_is_used()?;
-        let Deployment { operator, aws, .. } = &self.deployment;
-        if aws.name().is_none() {
-            return embedded::stores(operator, dry_run).await;
+        let deployment = &self.deployment;
+        if deployment.is_in_folder() {
+            return embedded::stores(&deployment.operator, dry_run).await;
         }
-        let (region, credentials) = self::aws(aws.region.as_deref()).await?;
-        keyway_deployment_aws::stores(aws, &region, credentials)
+        deployment.keyring_is_named()?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
+        let account = deployment.account().await?;
+        let folder = deployment.operator.keyring_folder();
+        let is_missing = folder.is_some_and(|folder| !folder.exists());
+        let secrets = if dry_run && is_missing {
+            None
+        } else {
+            Some(deployment.keyring_secrets(account.as_ref(), &random, None)?)
+        };
+        let table: Arc<dyn TableWriter> = if deployment.postgres.is_named() {
+            deployment.postgres.table(Arc::clone(&clock)).await?
+        } else {
+            let account = account.as_ref().context("no AWS account")?;
+            Arc::new(deployment.aws.table(account, &clock)?)
+        };
+        Ok(Stores {
+            table: Some(table),
+            secrets,
+            key_directory: None,
+            clock,
+            random,
+        })
     }
 
     /// The location that these options name; `None` if they name none.
@@ -186,16 +325,19 @@ impl DeploymentLocation {
         settings_file: SettingsFile,
         operator: Option<Operator>,
         aws: Option<Location>,
+        postgres: Option<PostgresLocation>,
     ) -> Option<Self> {
-        if operator.is_none() && aws.is_none() {
+        if operator.is_none() && aws.is_none() && postgres.is_none() {
             return None;
         }
         let here = || Operator {
             data_dir: "./data".into(),
+            root_keyring_file: None,
             passphrase_file: None,
         };
         let nowhere = || Location {
             table: None,
+            table_endpoint: None,
             region: None,
             root_keyring_secret: None,
             root_access_key_secret: None,
@@ -205,6 +347,7 @@ impl DeploymentLocation {
                 settings_file,
                 operator: operator.unwrap_or_else(here),
                 aws: aws.unwrap_or_else(nowhere),
+                postgres: postgres.unwrap_or_else(PostgresLocation::nowhere),
                 vault: VaultFiles::default(),
             },
         })
@@ -213,24 +356,27 @@ impl DeploymentLocation {
     /// Goes on without a root that is lost. A data folder is not opened for this, because that is refused.
     pub(crate) async fn give_up_root(&self, root: &str) -> anyhow::Result<()> {
         self.region_is_used()?;
-        let Deployment { operator, aws, .. } = &self.deployment;
-        if aws.name().is_none() {
-            embedded::must_exist(operator)?;
-            return embedded::give_up_root(operator, root).await;
+        let deployment = &self.deployment;
+        if deployment.is_in_folder() {
+            embedded::must_exist(&deployment.operator)?;
+            return embedded::give_up_root(&deployment.operator, root).await;
         }
         let ports = self.deployment.open_existing().await?;
         Ok(ports.keyring.give_up(ports.stored.as_ref(), root).await?)
     }
 
-    /// The deployment's table on AWS, if it is there.
-    pub(crate) fn table(&self) -> Option<&str> {
-        self.deployment.aws.name()
+    /// Whether the root keyring is a file, of which there may be copies.
+    pub(crate) fn keeps_keyring_in_file(&self) -> bool {
+        let deployment = &self.deployment;
+        deployment.is_in_folder() || deployment.operator.keyring_folder().is_some()
     }
 
     fn region_is_used(&self) -> anyhow::Result<()> {
         let aws = &self.deployment.aws;
-        if aws.region.is_some() && aws.name().is_none() {
-            bail!("--region is the AWS region of --table, and there is no --table");
+        if aws.region.is_some() && aws.name().is_none() && !aws.names_secrets() {
+            bail!(
+                "--region is the AWS region of --table and of --root-keyring-secret, and there is no --table and no secret"
+            );
         }
         Ok(())
     }

@@ -125,7 +125,7 @@ pub(crate) async fn run(command: RootCommand) -> anyhow::Result<()> {
             let root = roots.rotate().await?;
             tell(&format!("keyway: the newest root is {root} now"));
             rewrap(&job, &roots).await?;
-            if let (Output::Text, None) = (job.output, job.location.table()) {
+            if matches!(job.output, Output::Text) && job.location.keeps_keyring_in_file() {
                 print(
                     "the copies of the keyring's file are out of date: save another one with `keyway root save`",
                 );

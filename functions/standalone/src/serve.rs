@@ -9,7 +9,8 @@ use clap::{Args, ValueEnum};
 use futures_util::FutureExt;
 use keyway_deployment_assembly::{
     Audit, Process, Proof, Services, Settings, Sweeping, SystemMachine, Upkeep, Writing,
-    conceal_memory, default_key_id, instance, metrics, places, raise_open_files, root_access_key,
+    conceal_memory, default_key_id, follow_changes, instance, metrics, places, raise_open_files,
+    root_access_key,
 };
 use keyway_deployment_aws::ObjectStore;
 use keyway_dialect_kes::Kes;
@@ -156,6 +157,7 @@ impl Serve {
     fn take_former_region(&mut self) {
         let Deployment { aws, .. } = &mut self.deployment;
         if aws.name().is_none()
+            && !aws.names_secrets()
             && self.settings.signing_region.is_none()
             && let Some(region) = aws.region.take()
         {
@@ -166,10 +168,10 @@ impl Serve {
         }
     }
 
-    /// The data folder, unless the deployment is on AWS.
+    /// The data folder, unless the table is a database.
     fn folder(&self) -> Option<&Path> {
-        let on_aws = self.deployment.aws.name().is_some();
-        (!on_aws).then_some(self.deployment.operator.data_dir.as_path())
+        let is_in_folder = self.deployment.is_in_folder();
+        is_in_folder.then_some(self.deployment.operator.data_dir.as_path())
     }
 }
 
@@ -238,6 +240,7 @@ pub(crate) async fn run(mut serve: Serve, unread: Vec<String>) -> anyhow::Result
     announce(&serve, status, &addresses);
     let watchdog = service_manager::ready(address);
     let stop = stop.inspect(|()| service_manager::stopping());
+    let following = follow_changes(&ports, &server);
     let uses = ports.use_recorder(&server);
     let upkeep = Upkeep::start(server, uses);
     let bounds = Bounds {
@@ -246,6 +249,7 @@ pub(crate) async fn run(mut serve: Serve, unread: Vec<String>) -> anyhow::Result
     };
     serve_all(listeners, &bounds, stop).await;
     upkeep.stop().await;
+    following.abort();
     sweeping.stop().await;
     audit.finish().await;
     spans.finish().await;
@@ -446,6 +450,7 @@ fn announce(serve: &Serve, status: &str, addresses: &Addresses) {
         version = env!("CARGO_PKG_VERSION"),
         data_dir = serve.folder().map(|folder| display(folder.display())),
         table = serve.deployment.aws.name(),
+        postgres = serve.deployment.postgres.name(),
         "keyway is serving"
     );
 }

@@ -52,8 +52,10 @@ pub(crate) fn record(text: &str) -> Result<(Kind, String), String> {
         .split_once('/')
         .filter(|(_, id)| !id.is_empty())
         .ok_or("is not KIND/ID, as `keyway table verify` prints it")?;
-    let kind = Kind::ALL.into_iter().find(|known| known.as_str() == kind);
-    Ok((kind.ok_or("names no kind of record")?, id.to_owned()))
+    Ok((
+        Kind::parse(kind).ok_or("names no kind of record")?,
+        id.to_owned(),
+    ))
 }
 
 pub(crate) async fn run(command: TableCommand) -> anyhow::Result<()> {

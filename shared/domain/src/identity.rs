@@ -14,7 +14,7 @@ use crate::access::{Caller, Grant};
 use crate::cache::Cache;
 use crate::error::{Fault, KmsError};
 use crate::policy::Action;
-use crate::ports::{Clock, Kind, Record, Revision, TableReader};
+use crate::ports::{Clock, Kind, Record, Revision, TableChange, TableReader};
 use crate::ranges::NameRange;
 use crate::repository::{Noun, if_readable, load};
 use crate::scan::Scan;
@@ -143,6 +143,27 @@ impl Identities {
             nothing: Arc::new(PathRules::none()),
             identities: Cache::new(CACHED_IDENTITIES),
             policies: Cache::new(CACHED_POLICIES),
+        }
+    }
+
+    /// Drops the cached identity or policy that another process may have changed.
+    pub fn obey_change(&self, change: &TableChange) {
+        match change {
+            TableChange::Record(Kind::Identity, id) => {
+                if let Ok(identity) = Identity::parse(id) {
+                    self.identities.forget(&identity);
+                }
+            }
+            TableChange::Record(Kind::Policy, name) => {
+                if let Ok(name) = PolicyName::parse(name) {
+                    self.policies.forget(&name);
+                }
+            }
+            TableChange::Record(..) => {}
+            TableChange::Any => {
+                self.identities.clear();
+                self.policies.clear();
+            }
         }
     }
 

@@ -3,7 +3,9 @@
 //!
 //! Every port has one contract suite in `keyway-testkit`, which every implementation passes.
 
+mod changes;
 mod intercepted;
+mod range;
 
 use std::error::Error;
 use std::sync::Arc;
@@ -15,7 +17,9 @@ use keyway_crypto::SecretBytes;
 
 use crate::error::{Fault, KmsError};
 
+pub use changes::{ChangeFeed, Obey, TableChange};
 pub use intercepted::{InterceptedTable, TableCall, TableInterceptor};
+pub use range::IdRange;
 
 /// The kind of a record. Deployments grant access by kind, so each kind is a partition of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,6 +75,11 @@ impl Kind {
             Self::Audit => "audit",
             Self::ErrorLog => "error-log",
         }
+    }
+
+    /// The kind of this name, if there is one.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
     /// For a kind that grows without end: how many bytes at the beginning of an id name the record's part. A store may

@@ -18,7 +18,9 @@ use crate::encoding::{self, base64_bytes};
 use crate::error::{Fault, KmsError};
 use crate::ids::{KeyId, Reference, uuid_v4};
 use crate::keyring::Wrapped;
-use crate::ports::{Clock, Consistency, Kind, Random, Record, Revision, TableReader, TableWriter};
+use crate::ports::{
+    Clock, Consistency, Kind, Random, Record, Revision, TableChange, TableReader, TableWriter,
+};
 use crate::records::unverified_content;
 use crate::repository::{self, Noun, load};
 use crate::vault::{VaultRetryPolicy, VaultSettings};
@@ -353,6 +355,14 @@ impl Service {
     pub(crate) fn forget(&self) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.cache.forget(&());
+    }
+
+    /// Drops the cached configuration if another process may have changed it.
+    pub fn obey_change(&self, change: &TableChange) {
+        match change {
+            TableChange::Record(Kind::Config, _) | TableChange::Any => self.forget(),
+            TableChange::Record(..) => {}
+        }
     }
 
     /// The configuration of a running service, at most the state TTL old.

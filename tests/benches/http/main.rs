@@ -20,6 +20,7 @@ mod instructions;
 mod kes;
 mod load;
 mod observers;
+mod postgres;
 mod process;
 mod reference;
 mod report;
@@ -72,10 +73,13 @@ fn measure() -> Fallible<()> {
         Err(_) => SECONDS,
     };
     let turn = Duration::try_from_secs_f64(seconds / f64::from(ROUNDS))?;
-    Keyway::build()?;
     let mut report = Report::default();
     let wanted = std::env::var("KEYWAY_BENCH_ONLY").unwrap_or_default();
     let wants = |name: &str| wanted.is_empty() || wanted == name;
+    // The store is measured without a server.
+    if wanted != "postgres" {
+        Keyway::build()?;
+    }
     if wants("speed") {
         speed::measure(&mut report, turn)?;
     }
@@ -92,6 +96,9 @@ fn measure() -> Fallible<()> {
     }
     if wants("observers") {
         observers::measure(&mut report, turn)?;
+    }
+    if wants("postgres") {
+        postgres::measure(&mut report, turn)?;
     }
     if wants("start") {
         start::measure(&mut report)?;

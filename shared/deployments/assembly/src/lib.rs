@@ -3,6 +3,7 @@
 //! Code that only reads the table is built from [`Reading`], whose ports cannot write it; code that writes is built
 //! from [`Writing`].
 
+mod apart;
 mod audit;
 mod kes;
 mod machine;
@@ -33,7 +34,9 @@ use keyway_domain::keys::{KeyDirectory, KeyId, KeyReader, Keys};
 use keyway_domain::machine::Machine;
 use keyway_domain::migration::KeyMigration;
 use keyway_domain::policy::Policy;
-use keyway_domain::ports::{Clock, KeyringFolder, Random, SecretStore, TableReader, TableWriter};
+use keyway_domain::ports::{
+    ChangeFeed, Clock, KeyringFolder, Obey, Random, SecretStore, TableReader, TableWriter,
+};
 use keyway_domain::records::SignedRecords;
 use keyway_domain::roots::Roots;
 use keyway_domain::service::{
@@ -46,6 +49,7 @@ use keyway_domain::{Fault, KmsError};
 use keyway_metrics::{CountedTable, CountedVaults, CountedWrapper, Metrics, TableCalls};
 use keyway_secrets_vault::VaultsOverHttp;
 
+pub use apart::{Apart, FirstUse, must_fit};
 pub use audit::{Audit, AuditSettings, Auditing, Told};
 pub use kes::{Ciphertext, KesSettings, OnDelete};
 pub use keyway_secrets_vault::TokenFolders;
@@ -55,7 +59,7 @@ pub use settings::{
     AwsCiphertext, Settings, VaultFiles, default_key_id, duration, root_access_key,
 };
 pub use system::{SystemClock, SystemRandom};
-pub use upkeep::{Sweeping, Upkeep};
+pub use upkeep::{Sweeping, Upkeep, follow_changes};
 pub use variables::{
     SECRETS, arguments, command, environment, secret, secret_line, unread_variables, variable,
 };
@@ -75,6 +79,8 @@ pub struct Ports<T: ?Sized> {
     pub vaults: Arc<dyn Vaults>,
     /// The folder of the root keyring's file, on a deployment that has one.
     pub folder: Option<Arc<dyn KeyringFolder>>,
+    /// Announces other processes' changes of the table, if the store does.
+    pub changes: Option<Arc<dyn ChangeFeed>>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Random bytes.
@@ -296,6 +302,21 @@ impl Services {
         self.keep_up().await.and(kept)
     }
 
+    /// Drops what the caches of these services hold of a record that another process has changed.
+    pub fn obey_changes(&self) -> Obey {
+        let (reader, service) = (Arc::clone(&self.reader), Arc::clone(&self.service));
+        let identities = Arc::clone(&self.identities);
+        let credentials = self.authenticator.credentials().cloned();
+        Arc::new(move |change| {
+            reader.obey_change(&change);
+            service.obey_change(&change);
+            identities.obey_change(&change);
+            if let Some(credentials) = &credentials {
+                credentials.obey_change(&change);
+            }
+        })
+    }
+
     async fn keep_keyring(&self) -> Result<(), KmsError> {
         match &self.folder {
             Some(folder) => keep_keyring(folder.as_ref(), self.table.as_ref())
@@ -352,6 +373,7 @@ impl Writing {
             wrapper: Arc::clone(&self.wrapper),
             vaults: Arc::clone(&self.vaults),
             folder: self.folder.clone(),
+            changes: self.changes.clone(),
             clock: Arc::clone(&self.clock),
             random: Arc::clone(&self.random),
         }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
-use crate::Services;
+use crate::{Services, Writing};
 
 /// The time between sweeps. It matters little, since deletion and rotation wait for days; a sweep reads every key.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
@@ -120,6 +120,17 @@ async fn record(uses: Option<&UseRecorder>) -> Result<(), KmsError> {
         Some(uses) => uses.record().await,
         None => Ok(()),
     }
+}
+
+/// Drops what the caches hold of records that other processes change, as the store announces them, until it is aborted.
+/// A store that announces nothing leaves that to the state TTL.
+pub fn follow_changes(ports: &Writing, server: &Services) -> JoinHandle<()> {
+    let (changes, obey) = (ports.changes.clone(), server.obey_changes());
+    tokio::spawn(async move {
+        if let Some(changes) = changes {
+            changes.follow(obey).await;
+        }
+    })
 }
 
 /// Logs the failure of a repeated work once, until it succeeds again.

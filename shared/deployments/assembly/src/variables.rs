@@ -13,11 +13,12 @@ use zeroize::Zeroizing;
 const PREFIX: &str = "KEYWAY_";
 
 /// Variables of Keyway that hold secrets, or belong to one. They have no option, because other users can see arguments.
-pub const SECRETS: [&str; 9] = [
+pub const SECRETS: [&str; 10] = [
     "KEYWAY_API_KEY",
     "KEYWAY_BACKUP_PASSPHRASE",
     "KEYWAY_NEW_PASSPHRASE",
     "KEYWAY_PASSPHRASE",
+    "KEYWAY_POSTGRES_PASSWORD",
     "KEYWAY_ROOT_ACCESS_KEY",
     "KEYWAY_ROOT_SECRET_KEY",
     "KEYWAY_S3_ACCESS_KEY_ID",

@@ -45,6 +45,7 @@ async fn deployment() -> Deployment {
             keyring,
             vaults: Arc::new(MemoryVaults::new(vault.clone())),
             folder: None,
+            changes: None,
             clock: clock.clone(),
             random,
         },

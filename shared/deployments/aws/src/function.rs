@@ -11,9 +11,9 @@ use futures_util::future::join3;
 use keyway_audit::Flushing;
 use keyway_auth::certificate::{TrustedProxies, TrustedProxy};
 use keyway_deployment_assembly::{
-    Audit, Process, Proof, Reading, Services, Settings, SystemClock, SystemMachine, SystemRandom,
-    VaultFiles, Writing, arguments, count_refused, default_key_id, environment, instance, metrics,
-    root_access_key, unread_variables, vaults,
+    Audit, FirstUse, Process, Proof, Reading, Services, Settings, SystemClock, SystemMachine,
+    SystemRandom, VaultFiles, Writing, arguments, count_refused, default_key_id, environment,
+    instance, metrics, must_fit, root_access_key, unread_variables, vaults,
 };
 use keyway_domain::audit::LogFollowing;
 use keyway_domain::bucket_operations::BucketOperations;
@@ -35,7 +35,7 @@ use keyway_runtime_hyper::{Address, listen, stop_signal};
 use keyway_runtime_lambda::{EventSource, Ingress, ResourceChange};
 use keyway_store_dynamodb::DynamoTable;
 
-use crate::location::{self, FirstUse, Location, VAULT_TIMEOUT, counted};
+use crate::location::{self, Location, VAULT_TIMEOUT, counted};
 use crate::object_store::ObjectStore;
 
 /// A Keyway function. On Lambda it takes its settings from the variables named here; elsewhere it serves HTTP
@@ -217,7 +217,7 @@ impl Function {
         let keyring = Arc::new(KeyringOnDemand::opening(
             Arc::clone(&table) as _,
             counted(
-                self.arguments.place.secrets(&self.aws)?,
+                self.arguments.place.keyring_secrets(&self.aws)?,
                 Some(&self.metrics),
             ),
             Arc::clone(&self.clock),
@@ -236,6 +236,7 @@ impl Function {
                 self.arguments.vault.token_folders(),
             )?,
             folder: None,
+            changes: None,
             clock: Arc::clone(&self.clock),
             random: Arc::clone(&self.random),
         };
@@ -298,7 +299,7 @@ impl Function {
             &self.random,
             None,
         )?;
-        location::fits(&keyring).await?;
+        must_fit(&keyring).await?;
         let table = arguments.place.table(&self.aws, &self.clock)?;
         table.protect().await.context("the table")?;
         tracing::info!("the table and the root keyring belong together");
@@ -374,7 +375,7 @@ impl Function {
         let keyring = match self.keyring.get() {
             Some(keyring) => keyring,
             None => {
-                let secrets = self.arguments.place.secrets(&self.aws)?;
+                let secrets = self.arguments.place.keyring_secrets(&self.aws)?;
                 let secrets = counted(secrets, Some(&self.metrics));
                 let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
                 let keyring = Arc::new(KeyringOnDemand::signing(secrets, clock, random));
@@ -437,7 +438,7 @@ impl Function {
         let keyring = Arc::new(KeyringOnDemand::opening(
             self.table()? as _,
             counted(
-                self.arguments.place.secrets(&self.aws)?,
+                self.arguments.place.keyring_secrets(&self.aws)?,
                 Some(&self.metrics),
             ),
             Arc::clone(&self.clock),

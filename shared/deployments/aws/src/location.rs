@@ -8,14 +8,10 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_types::SdkConfig;
 use clap::Args;
-use keyway_deployment_assembly::{
-    Stores, SystemClock, SystemRandom, VaultFiles, Writing, environment, vaults,
-};
-use keyway_domain::OpenError;
+use keyway_deployment_assembly::{Apart, FirstUse, VaultFiles, Writing, environment, vaults};
 use keyway_domain::access::{ROOT_ACCESS_KEY_SECRET, RootAccessKey};
 use keyway_domain::keyring::{KEYRING_SECRET, KeyringOnDemand};
-use keyway_domain::ports::{Clock, Random, SecretStore, TableReader};
-use keyway_domain::records::SignedTable;
+use keyway_domain::ports::{Clock, Random, SecretStore};
 use keyway_metrics::{CountedSecrets, Metrics};
 use keyway_secrets_secretsmanager::SecretsManager;
 use keyway_store_dynamodb::DynamoTable;
@@ -26,6 +22,10 @@ pub struct Location {
     /// The deployment's DynamoDB table
     #[arg(long, env = "KEYWAY_TABLE", value_name = "NAME")]
     pub table: Option<String>,
+
+    /// URL of a database that speaks DynamoDB's API, instead of AWS's own
+    #[arg(long, env = "KEYWAY_TABLE_ENDPOINT", value_name = "URL")]
+    pub table_endpoint: Option<String>,
 
     /// The AWS region of --table; else the one of AWS_REGION, or that AWS's own tools would use here
     #[arg(long, value_name = "REGION")]
@@ -51,23 +51,27 @@ impl Location {
         id.filter(|id| !id.is_empty())
     }
 
-    pub(crate) fn table(
-        &self,
-        config: &SdkConfig,
-        clock: &Arc<dyn Clock>,
-    ) -> anyhow::Result<DynamoTable> {
+    /// The table in this account, or at the endpoint that the settings name.
+    ///
+    /// # Errors
+    /// When the settings name no table.
+    pub fn table(&self, config: &SdkConfig, clock: &Arc<dyn Clock>) -> anyhow::Result<DynamoTable> {
         let name = self
             .name()
             .context("KEYWAY_TABLE does not name the deployment's table")?;
-        let config = at_endpoint(config, "AWS_ENDPOINT_URL_DYNAMODB")?;
+        let endpoint = self.table_endpoint.as_deref();
+        let config = match endpoint.filter(|endpoint| !endpoint.is_empty()) {
+            Some(endpoint) => keyway_aws::at_endpoint(config, Some(endpoint.to_owned())),
+            None => at_endpoint(config, "AWS_ENDPOINT_URL_DYNAMODB")?,
+        };
         Ok(DynamoTable::new(&config, name, Arc::clone(clock)))
     }
 
     /// The root access key, if a secret holds it.
-    pub(crate) fn root_access_key(
-        &self,
-        config: &SdkConfig,
-    ) -> anyhow::Result<Option<RootAccessKey>> {
+    ///
+    /// # Errors
+    /// When a variable that names an endpoint is not UTF-8.
+    pub fn root_access_key(&self, config: &SdkConfig) -> anyhow::Result<Option<RootAccessKey>> {
         match self.root_access_key_id() {
             Some(_) => Ok(Some(RootAccessKey::InSecretStore(self.secrets(config)?))),
             None => Ok(None),
@@ -95,17 +99,37 @@ impl Location {
         Ok(missing)
     }
 
+    /// Whether a secret of the account holds the root keyring.
+    pub fn names_keyring(&self) -> bool {
+        self.keyring_id().is_some()
+    }
+
+    /// Whether secrets of the account hold the root keyring or the root access key.
+    pub fn names_secrets(&self) -> bool {
+        self.keyring_id().is_some() || self.root_access_key_id().is_some()
+    }
+
     fn keyring_id(&self) -> Option<&str> {
         let id = self.root_keyring_secret.as_deref();
         id.filter(|id| !id.is_empty())
     }
 
-    pub(crate) fn secrets(&self, config: &SdkConfig) -> anyhow::Result<Arc<dyn SecretStore>> {
-        let keyring = self
-            .keyring_id()
+    /// The store of the root keyring in this account.
+    ///
+    /// # Errors
+    /// When the settings name no secret for it.
+    pub fn keyring_secrets(&self, config: &SdkConfig) -> anyhow::Result<Arc<dyn SecretStore>> {
+        self.keyring_id()
             .context("KEYWAY_ROOT_KEYRING_SECRET does not name the root keyring's secret")?;
+        self.secrets(config)
+    }
+
+    fn secrets(&self, config: &SdkConfig) -> anyhow::Result<Arc<dyn SecretStore>> {
         let config = at_endpoint(config, "AWS_ENDPOINT_URL_SECRETS_MANAGER")?;
-        let mut secrets = SecretsManager::new(&config).with(KEYRING_SECRET, keyring);
+        let mut secrets = SecretsManager::new(&config);
+        if let Some(keyring) = self.keyring_id() {
+            secrets = secrets.with(KEYRING_SECRET, keyring);
+        }
         if let Some(root) = self.root_access_key_id() {
             secrets = secrets.with(ROOT_ACCESS_KEY_SECRET, root);
         }
@@ -146,70 +170,13 @@ pub(crate) fn from_environment(region: Option<&str>) -> anyhow::Result<SdkConfig
     ))
 }
 
-/// The ports of a process that writes the deployment's table, reached in this region with these credentials; and the
-/// root access key, if `location` says that a secret holds it. With `metrics`, all calls are counted.
-///
-/// A process that may make the deployment checks at once that the root keyring and the table belong together.
+/// The AWS account in this region with these credentials, at the endpoint that `AWS_ENDPOINT_URL` names, if it does.
 ///
 /// # Errors
-/// When `location` does not say where the deployment is. If the process may make the deployment, also when there is a
-/// root keyring and the table is empty or another deployment's, and when the table or the secret store cannot be used.
-pub async fn writing(
-    location: &Location,
-    vault: &VaultFiles,
-    first_use: FirstUse,
-    region: &str,
-    credentials: SharedCredentialsProvider,
-    metrics: Option<&Arc<Metrics>>,
-) -> anyhow::Result<(Writing, Option<RootAccessKey>)> {
+/// When the variable is not UTF-8.
+pub fn account(region: &str, credentials: SharedCredentialsProvider) -> anyhow::Result<SdkConfig> {
     let endpoint = environment("AWS_ENDPOINT_URL")?.map(|url| url.as_str().to_owned());
-    let config = keyway_aws::config(region, endpoint, credentials);
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-    let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
-    let (ports, keyring) = open(
-        location, vault, first_use, &config, &clock, &random, metrics,
-    )?;
-    if let FirstUse::Makes { .. } = first_use {
-        fits(&keyring).await?;
-    }
-    Ok((ports, location.root_access_key(&config)?))
-}
-
-/// The deployment's table, to be read without the root keyring, and the time. So records that it signs are not verified.
-///
-/// # Errors
-/// When `location` names no table.
-pub fn unverified_table(
-    location: &Location,
-    region: &str,
-    credentials: SharedCredentialsProvider,
-) -> anyhow::Result<(Arc<dyn TableReader>, Arc<dyn Clock>)> {
-    let endpoint = environment("AWS_ENDPOINT_URL")?.map(|url| url.as_str().to_owned());
-    let config = keyway_aws::config(region, endpoint, credentials);
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-    Ok((Arc::new(location.table(&config, &clock)?), clock))
-}
-
-/// The deployment's table and secrets for a restore. The table must exist; the root keyring's secret is made if it is
-/// missing.
-///
-/// # Errors
-/// When `location` does not say where they are.
-pub fn stores(
-    location: &Location,
-    region: &str,
-    credentials: SharedCredentialsProvider,
-) -> anyhow::Result<Stores> {
-    let endpoint = environment("AWS_ENDPOINT_URL")?.map(|url| url.as_str().to_owned());
-    let config = keyway_aws::config(region, endpoint, credentials);
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-    Ok(Stores {
-        table: Some(Arc::new(location.table(&config, &clock)?)),
-        secrets: Some(location.secrets(&config)?),
-        key_directory: None,
-        clock,
-        random: Arc::new(SystemRandom::default()),
-    })
+    Ok(keyway_aws::config(region, endpoint, credentials))
 }
 
 /// The addresses of DynamoDB and Secrets Manager, as the deployment's clients reach them.
@@ -246,26 +213,13 @@ pub fn account_secrets(
     region: &str,
     credentials: SharedCredentialsProvider,
 ) -> anyhow::Result<SecretsManager> {
-    let endpoint = environment("AWS_ENDPOINT_URL")?.map(|url| url.as_str().to_owned());
-    let config = keyway_aws::config(region, endpoint, credentials);
+    let config = account(region, credentials)?;
     let config = at_endpoint(&config, "AWS_ENDPOINT_URL_SECRETS_MANAGER")?;
     Ok(SecretsManager::new(&config))
 }
 
 /// A function's request ends after 15 seconds, and must report before then what it waited for.
 pub(crate) const VAULT_TIMEOUT: Duration = Duration::from_secs(8);
-
-/// What happens if the table holds no deployment yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FirstUse {
-    /// It is made.
-    Makes {
-        /// Whether an existing root keyring may be used with an empty table, in which everything is lost.
-        accept_empty_table: bool,
-    },
-    /// It is refused: a mistyped name must not make a new deployment.
-    IsRefused,
-}
 
 /// The ports of a process that writes, and its keyring.
 pub(crate) fn open(
@@ -277,34 +231,16 @@ pub(crate) fn open(
     random: &Arc<dyn Random>,
     metrics: Option<&Arc<Metrics>>,
 ) -> anyhow::Result<(Writing, Arc<KeyringOnDemand>)> {
-    let table = Arc::new(location.table(config, clock)?);
-    let secrets = counted(location.secrets(config)?, metrics);
-    let (clock_of_keyring, random_of_keyring) = (Arc::clone(clock), Arc::clone(random));
-    let keyring = Arc::new(match first_use {
-        FirstUse::Makes { accept_empty_table } => KeyringOnDemand::establishing(
-            Arc::clone(&table) as _,
-            secrets,
-            clock_of_keyring,
-            random_of_keyring,
-        )
-        .accepting_empty_table(accept_empty_table),
-        FirstUse::IsRefused => KeyringOnDemand::opening(
-            Arc::clone(&table) as _,
-            secrets,
-            clock_of_keyring,
-            random_of_keyring,
-        ),
-    });
-    let ports = Writing {
-        table: Arc::new(SignedTable::new(Arc::clone(&table), Arc::clone(&keyring))),
-        stored: table,
-        keyring: Arc::clone(&keyring),
-        wrapper: Arc::clone(&keyring) as _,
+    let apart = Apart {
+        table: Arc::new(location.table(config, clock)?),
+        changes: None,
+        secrets: counted(location.keyring_secrets(config)?, metrics),
         vaults: vaults(clock, VAULT_TIMEOUT, vault, vault.token_folders())?,
-        folder: None,
         clock: Arc::clone(clock),
         random: Arc::clone(random),
     };
+    let ports = apart.ports(first_use);
+    let keyring = Arc::clone(&ports.keyring);
     let ports = match metrics {
         Some(metrics) => ports.counted(metrics),
         None => ports,
@@ -312,17 +248,8 @@ pub(crate) fn open(
     Ok((ports, keyring))
 }
 
-/// Refuses a root keyring and a table that do not belong together, and stores that cannot be used.
-pub(crate) async fn fits(keyring: &KeyringOnDemand) -> anyhow::Result<()> {
-    match keyring.must_be_own().await {
-        // The error's text names the table or the secret itself.
-        Err(OpenError::Store(error)) => Err(error.into()),
-        judged => judged.context("the root keyring"),
-    }
-}
-
 /// The store of secrets, with its calls counted if there are metrics.
-pub(crate) fn counted(
+pub fn counted(
     secrets: Arc<dyn SecretStore>,
     metrics: Option<&Arc<Metrics>>,
 ) -> Arc<dyn SecretStore> {

@@ -119,6 +119,7 @@ fn open(
         keyring,
         vaults: vaults(&clock, VAULT_TIMEOUT, files, token_folders)?,
         folder: None,
+        changes: None,
         clock,
         random,
     })

@@ -36,7 +36,7 @@ pub use settings::{NewPassphrase, Operator};
 /// The file that holds every record.
 const TABLE_FILE: &str = "keyway.db";
 /// The file that holds the root keyring.
-const KEYRING_FILE: &str = "root-keyring.secret";
+pub const KEYRING_FILE: &str = "root-keyring.secret";
 /// The longest timeout for a request to Vault that the service's configuration may set.
 const VAULT_TIMEOUT: Duration = Duration::from_secs(300);
 /// How many times a start tries again because the root keyring has moved meanwhile.
@@ -44,11 +44,17 @@ const MOVES_MET: u32 = 8;
 /// The folder that holds the root keyring.
 const SECRETS_FOLDER: &str = "secrets";
 
-/// Checks that the data folder holds a deployment: a mistyped path must not become a new deployment.
+/// Checks that the data folder holds a deployment, or the folder of --root-keyring-file a root keyring: a mistyped path must not become a new deployment.
 ///
 /// # Errors
 /// When it does not.
 pub fn must_exist(operator: &Operator) -> anyhow::Result<()> {
+    if let Some(folder) = operator.keyring_folder() {
+        if folder.join(KEYRING_FILE).exists() {
+            return Ok(());
+        }
+        bail!("there is no root keyring in {}", folder.display());
+    }
     if operator.data_dir.join(TABLE_FILE).exists() {
         return Ok(());
     }
@@ -205,6 +211,7 @@ pub async fn open_with(
         keyring,
         vaults: vaults(&clock, VAULT_TIMEOUT, files, token_folders)?,
         folder: Some(folder),
+        changes: None,
         clock,
         random,
     })
@@ -243,10 +250,8 @@ pub async fn change_passphrase(operator: &Operator, new: &NewPassphrase) -> anyh
     let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let new = new.passphrase()?;
-    let table =
-        SqliteTable::open(&operator.data_dir.join(TABLE_FILE), clock).context("the table")?;
-    let configured = configured_folder(&table).await?;
-    secrets(operator, configured.as_deref(), &random)?
+    let folder = keyring_folder(operator, clock).await?;
+    secrets_in(&folder, operator, &random)?
         .change_passphrase(KEYRING_SECRET, new)
         .await
         .context("the root keyring")?;
@@ -261,10 +266,7 @@ pub async fn change_passphrase(operator: &Operator, new: &NewPassphrase) -> anyh
 pub async fn save_keyring(operator: &Operator, to: &Path) -> anyhow::Result<PathBuf> {
     let random = SystemRandom::default();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-    let table =
-        SqliteTable::open(&operator.data_dir.join(TABLE_FILE), clock).context("the table")?;
-    let configured = configured_folder(&table).await?;
-    let from = configured.map_or_else(|| own_folder(operator), PathBuf::from);
+    let from = keyring_folder(operator, clock).await?;
     match save_secret(KEYRING_SECRET, &from, to, &random) {
         Ok(path) => Ok(path),
         Err(StoreError::Conflict) => bail!(
@@ -273,6 +275,33 @@ pub async fn save_keyring(operator: &Operator, to: &Path) -> anyhow::Result<Path
         ),
         Err(error) => Err(anyhow::Error::from(error).context("the root keyring")),
     }
+}
+
+/// The folder that holds the root keyring's file at present.
+async fn keyring_folder(operator: &Operator, clock: Arc<dyn Clock>) -> anyhow::Result<PathBuf> {
+    if let Some(folder) = operator.keyring_folder() {
+        return Ok(folder.to_owned());
+    }
+    let table =
+        SqliteTable::open(&operator.data_dir.join(TABLE_FILE), clock).context("the table")?;
+    let configured = configured_folder(&table).await?;
+    Ok(configured.map_or_else(|| own_folder(operator), PathBuf::from))
+}
+
+/// The root keyring's file in the folder of --root-keyring-file, for a deployment whose table is elsewhere. `None` without
+/// that option.
+///
+/// # Errors
+/// When the folder cannot be used, or the passphrase cannot be read.
+pub fn keyring_file(
+    operator: &Operator,
+    random: &Arc<dyn Random>,
+) -> anyhow::Result<Option<Arc<dyn SecretStore>>> {
+    let Some(folder) = operator.keyring_folder() else {
+        return Ok(None);
+    };
+    let secrets = secrets_in(folder, operator, random)?;
+    Ok(Some(Arc::new(secrets)))
 }
 
 /// Goes on without a root of the keyring that is lost; see [`KeyringOnDemand::give_up`]. It opens no deployment, because
@@ -308,7 +337,15 @@ fn secrets(
     random: &Arc<dyn Random>,
 ) -> anyhow::Result<FileSecrets> {
     let folder = configured.map_or_else(|| own_folder(operator), PathBuf::from);
-    FileSecrets::open_under(&folder, operator.passphrase()?, Arc::clone(random))
+    secrets_in(&folder, operator, random)
+}
+
+fn secrets_in(
+    folder: &Path,
+    operator: &Operator,
+    random: &Arc<dyn Random>,
+) -> anyhow::Result<FileSecrets> {
+    FileSecrets::open_under(folder, operator.passphrase()?, Arc::clone(random))
         .context("the root keyring's folder")
 }
 

@@ -18,7 +18,7 @@ use crate::cache::Cache;
 use crate::error::{Fault, KmsError};
 use crate::keyring::KeyWrapper;
 use crate::policy::Policy;
-use crate::ports::{Clock, Random, SecretStore, TableReader, TableWriter};
+use crate::ports::{Clock, Kind, Random, SecretStore, TableChange, TableReader, TableWriter};
 use crate::repository::load;
 
 const CACHED_CREDENTIALS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
@@ -171,6 +171,19 @@ impl Credentials {
         Self {
             place: Some((account, region)),
             ..self
+        }
+    }
+
+    /// Drops the cached access key that another process may have changed.
+    pub fn obey_change(&self, change: &TableChange) {
+        match change {
+            TableChange::Record(Kind::AccessKey, id) => {
+                if let Ok(id) = AccessKeyId::parse(id) {
+                    self.cache.forget(&id);
+                }
+            }
+            TableChange::Record(..) => {}
+            TableChange::Any => self.cache.clear(),
         }
     }
 

@@ -11,7 +11,7 @@ use super::{Alias, AliasName, KeyId, MasterKey, NamedKey, aliases};
 use crate::cache::{Cache, CacheStats};
 use crate::error::{Fault, KmsError};
 use crate::keyring::{Binding, Wrapped};
-use crate::ports::{Clock, Revision, TableReader};
+use crate::ports::{Clock, Kind, Revision, TableChange, TableReader};
 use crate::repository::load;
 use crate::service::{CacheSettings, ServiceConfig};
 use crate::wrappers::Wrappers;
@@ -261,6 +261,29 @@ impl KeyReader {
         self.unused_names.clear();
         self.material.clear();
         self.mac_material.clear();
+    }
+
+    /// Drops the cached state of what another process may have changed. Unwrapped material stays: it is used only beside
+    /// a state that has its wrapped form.
+    pub fn obey_change(&self, change: &TableChange) {
+        match change {
+            TableChange::Record(Kind::Key, id) => {
+                if let Ok(id) = KeyId::parse("key_id", id) {
+                    self.forget(&id);
+                }
+            }
+            TableChange::Record(Kind::Alias, name) => {
+                if let Ok(name) = AliasName::parse("alias", name) {
+                    self.forget_alias(&name);
+                }
+            }
+            TableChange::Record(..) => {}
+            TableChange::Any => {
+                self.states.clear();
+                self.aliases.clear();
+                self.unused_names.clear();
+            }
+        }
     }
 
     /// The statistics of the cache of unwrapped material.

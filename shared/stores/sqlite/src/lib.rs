@@ -30,7 +30,7 @@ use std::{fmt, io};
 
 use async_trait::async_trait;
 use keyway_domain::ports::{
-    Clock, Consistency, Kind, Page, Record, Revision, StoreError, TableReader, TableWriter,
+    Clock, Consistency, IdRange, Kind, Page, Record, Revision, StoreError, TableReader, TableWriter,
 };
 use rusqlite::{Connection, ErrorCode};
 
@@ -122,7 +122,7 @@ impl Readers {
         prefix: &str,
         clock: &dyn Clock,
     ) -> Result<u64, StoreError> {
-        let (range, now) = (records::Range::new(prefix, None), clock.now());
+        let (range, now) = (IdRange::new(prefix, None), clock.now());
         let query = move |connection: &Connection| records::count(connection, kind, &range, now);
         self.run("count records", query).await
     }
@@ -130,7 +130,7 @@ impl Readers {
     async fn page(
         self: &Arc<Self>,
         kind: Kind,
-        range: records::Range,
+        range: IdRange,
         limit: usize,
         clock: &dyn Clock,
     ) -> Result<Page, StoreError> {
@@ -166,7 +166,7 @@ macro_rules! read_by_readers {
                 after: Option<&str>,
                 limit: usize,
             ) -> Result<Page, StoreError> {
-                let range = records::Range::new(prefix, after);
+                let range = IdRange::new(prefix, after);
                 let clock = self.clock.as_ref();
                 self.readers.page(kind, range, limit, clock).await
             }

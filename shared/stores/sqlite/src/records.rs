@@ -1,7 +1,7 @@
 //! Records as rows: the table's SQL statements. The caller begins the transaction.
 
 use jiff::Timestamp;
-use keyway_domain::ports::{Kind, Page, Record, Revision};
+use keyway_domain::ports::{IdRange, Kind, Page, Record, Revision};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -10,29 +10,6 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 pub(crate) enum Outcome {
     Done,
     Conflict,
-}
-
-/// Ids from `first` to just before `end`, in the order of their bytes.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Range {
-    first: Vec<u8>,
-    end: Vec<u8>,
-}
-
-impl Range {
-    /// The ids that begin with `prefix` and sort after `after`.
-    pub(crate) fn new(prefix: &str, after: Option<&str>) -> Self {
-        // The next possible id is the same one followed by a zero byte.
-        let past = after.map(|after| [after.as_bytes(), &[0]].concat());
-        let first = past.unwrap_or_default().max(prefix.as_bytes().to_vec());
-        // The last byte of UTF-8 is never 0xff, so it has a successor; and 0xff sorts after every id.
-        let mut end = prefix.as_bytes().to_vec();
-        match end.last_mut() {
-            Some(last) => *last = last.saturating_add(1),
-            None => end.push(0xff),
-        }
-        Self { first, end }
-    }
 }
 
 /// The SQL table of this kind. Logs have one of their own, because their many long records would slow all lookups.
@@ -70,7 +47,7 @@ pub(crate) fn get(
 pub(crate) fn page(
     connection: &Connection,
     kind: Kind,
-    range: &Range,
+    range: &IdRange,
     limit: usize,
     now: Timestamp,
 ) -> rusqlite::Result<Page> {
@@ -115,7 +92,7 @@ pub(crate) fn page(
 pub(crate) fn count(
     connection: &Connection,
     kind: Kind,
-    range: &Range,
+    range: &IdRange,
     now: Timestamp,
 ) -> rusqlite::Result<u64> {
     connection
@@ -249,23 +226,4 @@ fn record(kind: Kind, row: &Row<'_>) -> rusqlite::Result<Record> {
         value: row.get(3)?,
         expires_at,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_end_just_past_their_prefix() {
-        let range = |prefix, after| {
-            let Range { first, end } = Range::new(prefix, after);
-            (first, end)
-        };
-        assert_eq!(range("", None), (b"".to_vec(), vec![0xff]));
-        assert_eq!(range("ab", None), (b"ab".to_vec(), b"ac".to_vec()));
-        assert_eq!(range("ab", Some("aa")), (b"ab".to_vec(), b"ac".to_vec()));
-        assert_eq!(range("ab", Some("ab")), (b"ab\0".to_vec(), b"ac".to_vec()));
-        assert_eq!(range("ab", Some("b")), (b"b\0".to_vec(), b"ac".to_vec()));
-        assert_eq!(range("\u{10FFFF}", None).1, [0xf4, 0x8f, 0xbf, 0xc0]);
-    }
 }

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use keyway_domain::ports::{Consistency, Kind, Page, Record, StoreError, TableReader};
+use keyway_domain::ports::{Consistency, IdRange, Kind, Page, Record, StoreError, TableReader};
 use rusqlite::Connection;
 use tokio::task;
 
 use crate::readers::Readers;
-use crate::records::{self, Range};
+use crate::records;
 use crate::{failed, store_error};
 
 pub(crate) struct Snapshot {
@@ -85,7 +85,7 @@ impl TableReader for Snapshot {
     }
 
     async fn count(&self, kind: Kind, prefix: &str) -> Result<u64, StoreError> {
-        let (range, at) = (Range::new(prefix, None), self.taken_at);
+        let (range, at) = (IdRange::new(prefix, None), self.taken_at);
         self.run("count records", move |connection| {
             records::count(connection, kind, &range, at)
         })
@@ -99,7 +99,7 @@ impl TableReader for Snapshot {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page, StoreError> {
-        let (range, at) = (Range::new(prefix, after), self.taken_at);
+        let (range, at) = (IdRange::new(prefix, after), self.taken_at);
         self.run("read a page", move |connection| {
             records::page(connection, kind, &range, limit, at)
         })
