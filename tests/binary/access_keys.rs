@@ -382,6 +382,7 @@ async fn made_before(data_dir: &Path, policy: &Value) -> Signer {
     let operator = Operator {
         data_dir: data_dir.to_owned(),
         passphrase_file: None,
+        root_keyring_file: None,
     };
     let policy: Policy = serde_json::from_value(policy.clone()).unwrap();
     let deployment = embedded::open(&operator, &VaultFiles::default()).await;

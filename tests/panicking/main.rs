@@ -115,6 +115,7 @@ async fn main() {
     let data_dir = environment("KEYWAY_DATA_DIR").unwrap().unwrap();
     let operator = Operator {
         data_dir: data_dir.as_str().into(),
+        root_keyring_file: None,
         passphrase_file: None,
     };
     let ports = embedded::open(&operator, &VaultFiles::default())

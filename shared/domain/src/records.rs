@@ -389,18 +389,19 @@ impl RecordsFound {
         self.refused.is_empty() && (self.unsigned.is_empty() || !self.marked)
     }
 
-    fn add(&mut self, record: Record, looked: Option<Looked>) {
+    fn add(&mut self, Record { kind, id, .. }: Record, looked: Option<Looked>) {
         match looked {
             Some(Looked::Verified) => self.verified += 1,
             Some(Looked::Signed) => self.signed += 1,
-            Some(Looked::Refused(why)) => self.refused.push((record.kind, record.id, why)),
-            Some(Looked::Unsigned) | None => self.unsigned.push((record.kind, record.id)),
+            Some(Looked::Refused(why)) => self.refused.push((kind, id, why)),
+            Some(Looked::Unsigned) | None => self.unsigned.push((kind, id)),
             Some(Looked::Gone) => {}
         }
     }
 }
 
 /// The result of checking one record.
+#[derive(Clone, Copy)]
 enum Looked {
     Verified,
     Signed,

@@ -66,18 +66,18 @@ impl Destination {
 
 struct Object(S3Upload);
 
-fn failed(error: StoreError) -> io::Error {
-    io::Error::other(keyway_domain::one_line(&error))
+fn failed(error: &StoreError) -> io::Error {
+    io::Error::other(keyway_domain::one_line(error))
 }
 
 #[async_trait]
 impl Output for Object {
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write(bytes).await.map_err(failed)
+        self.0.write(bytes).await.map_err(|error| failed(&error))
     }
 
     async fn finish(&mut self) -> io::Result<()> {
-        self.0.finish().await.map_err(failed)
+        self.0.finish().await.map_err(|error| failed(&error))
     }
 
     async fn abandon(&mut self) {

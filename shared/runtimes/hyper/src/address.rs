@@ -123,7 +123,7 @@ impl Resolved {
     }
 
     /// Where a client on this machine reaches the listener: loopback in place of the unspecified address.
-    pub(crate) fn from_this_machine(&self) -> Vec<SocketAddr> {
+    pub(crate) fn as_this_machine_reaches_them(&self) -> Vec<SocketAddr> {
         let reached = |address: &SocketAddr| {
             let ip = match address.ip() {
                 IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),

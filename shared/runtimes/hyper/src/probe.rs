@@ -29,7 +29,7 @@ pub async fn probe(
 ) -> io::Result<StatusCode> {
     let tls = certificate.map(tls::pinned::client).transpose();
     let tls = tls.map_err(io::Error::other)?;
-    let addresses = address.resolve().await?.from_this_machine();
+    let addresses = address.resolve().await?.as_this_machine_reaches_them();
     let stream = TcpStream::connect(addresses.as_slice()).await?;
     match tls {
         None => ask(stream, address, path).await,
