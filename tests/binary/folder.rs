@@ -201,7 +201,7 @@ async fn table_of_a_newer_release_or_another_program_is_left_as_it_is() {
     let open = || rusqlite::Connection::open(&table).unwrap();
     let set = |pragma: &str, value: i64| open().pragma_update(None, pragma, value).unwrap();
     for (pragma, wrong, words) in [
-        ("user_version", 99, "run the newer release"),
+        ("user_version", 99, "run the later release"),
         ("application_id", 1, "not a Keyway table"),
     ] {
         let right = open().pragma_query_value(None, pragma, |row| row.get(0));

@@ -236,7 +236,7 @@ async fn listener_makes_a_certificate_once_and_for_loopback_only() {
     let wrong = ServerOptions::default().variable("KEYWAY_KES_ADMIN", "not-an-identity");
     let (code, stderr) = wrong.fail(&data_dir).await;
     assert_eq!(code, Some(2));
-    assert!(stderr.contains("--kes-admin-identity"), "{stderr}");
+    assert!(stderr.contains("KEYWAY_KES_ADMIN"), "{stderr}");
     for (setting, value, named) in [
         ("KEYWAY_KES_OPEN", "/v1/key/list", "KEYWAY_KES_OPEN"),
         ("KEYWAY_KES_PROXIES", "10.0.0.0/8", "--kes-proxy-header"),
@@ -250,7 +250,7 @@ async fn listener_makes_a_certificate_once_and_for_loopback_only() {
             "X-Forwarded-For",
             "X-Forwarded-For",
         ),
-        ("KEYWAY_KES_DELETE", "never", "--kes-delete"),
+        ("KEYWAY_KES_DELETE", "never", "KEYWAY_KES_DELETE"),
         ("KEYWAY_KES_CLIENT_CA", "/nowhere.pem", "/nowhere.pem"),
     ] {
         let (code, stderr) = options().variable(setting, value).fail(&data_dir).await;

@@ -25,7 +25,7 @@ impl Machine {
         fs::write(machine.path("passphrase"), format!("{passphrase}\n")).unwrap();
         let settings = format!(
             "data-dir = {:?}\npassphrase-file = {:?}\nlisten = \"127.0.0.1:0\"\nkes-listen = \"127.0.0.1:0\"\n\
-             kes-admin-identity = [{ADMIN:?}]\n",
+             kes-admin-identity = {ADMIN:?}\n",
             machine.data(),
             machine.path("passphrase"),
         );

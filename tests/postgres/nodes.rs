@@ -243,7 +243,7 @@ async fn commands_of_the_operator_work_over_the_database() {
         .variable("KEYWAY_POSTGRES", &url)
         .variable("KEYWAY_ROOT_KEYRING_FILE", copy.to_str().unwrap());
     for command in [
-        &["access-key", "create", "--policy", "admin"][..],
+        &["access-key", "create", "--policy", "kms-admin"][..],
         &["access-key", "list"],
         &["table", "verify"],
         &["rewrap-keys"],

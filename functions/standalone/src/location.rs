@@ -32,7 +32,7 @@ const VAULT_TIMEOUT: Duration = Duration::from_secs(300);
 #[derive(Clone, Args)]
 #[command(
     group = ArgGroup::new("database").args(["table", "postgres"]),
-    mut_arg("data_dir", |option| option.conflicts_with("database")),
+    mut_arg("data_dir", |option| option.conflicts_with_all(["table", "postgres"])),
     mut_arg("table_endpoint", |option| option.requires("table")),
     mut_arg("root_keyring_file", |option| option.requires("database").conflicts_with("root_keyring_secret")),
     mut_arg("root_keyring_secret", |option| option.requires("database")),
@@ -167,16 +167,32 @@ impl Deployment {
         )
     }
 
-    /// Refuses a database without a root keyring, and a passphrase that would protect nothing.
+    /// Refuses a database without a root keyring.
     fn keyring_is_named(&self) -> anyhow::Result<()> {
-        if self.operator.keyring_folder().is_some() {
-            return Ok(());
+        self.passphrase_is_used()?;
+        if self.operator.keyring_folder().is_none() && !self.aws.names_keyring() {
+            let database = self.database_option();
+            bail!(
+                "{database} needs a root keyring: name its folder with --root-keyring-file (KEYWAY_ROOT_KEYRING_FILE), or its secret with --root-keyring-secret (KEYWAY_ROOT_KEYRING_SECRET)"
+            );
         }
-        let database = if self.postgres.is_named() {
+        Ok(())
+    }
+
+    fn database_option(&self) -> &'static str {
+        if self.postgres.is_named() {
             "--postgres"
         } else {
             "--table"
-        };
+        }
+    }
+
+    /// Refuses a passphrase that would protect nothing.
+    fn passphrase_is_used(&self) -> anyhow::Result<()> {
+        if self.is_in_folder() || self.operator.keyring_folder().is_some() {
+            return Ok(());
+        }
+        let database = self.database_option();
         if self.operator.passphrase_file.is_some() {
             bail!(
                 "--passphrase-file protects the root keyring's file, and with {database} and without --root-keyring-file it would protect nothing: leave it out"
@@ -185,11 +201,6 @@ impl Deployment {
         if secret("KEYWAY_PASSPHRASE")?.is_some() {
             bail!(
                 "KEYWAY_PASSPHRASE protects the root keyring's file, and with {database} and without --root-keyring-file it would protect nothing: unset it"
-            );
-        }
-        if !self.aws.names_keyring() {
-            bail!(
-                "{database} needs a root keyring: name its folder with --root-keyring-file (KEYWAY_ROOT_KEYRING_FILE), or its secret with --root-keyring-secret (KEYWAY_ROOT_KEYRING_SECRET)"
             );
         }
         Ok(())
@@ -275,6 +286,7 @@ impl DeploymentLocation {
     ) -> anyhow::Result<(Arc<dyn TableReader>, Arc<dyn Clock>)> {
         self.region_is_used()?;
         let deployment = &self.deployment;
+        deployment.passphrase_is_used()?;
         if deployment.is_in_folder() {
             return embedded::unverified_table(&deployment.operator);
         }

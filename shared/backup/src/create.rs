@@ -327,7 +327,9 @@ impl Reading<'_> {
         };
         // A record of a store without snapshots may be written while an earlier one of its writer was missed.
         let until = (!self.is_snapshot).then(|| instant(begun));
-        if self.part(kind, "", first, until.as_deref()).await? || self.is_snapshot {
+        // Without a snapshot, the store's logs may be divided by the hour: a page of all hours cannot begin at one.
+        let is_whole = self.is_snapshot || first.is_none();
+        if is_whole && self.part(kind, "", first, until.as_deref()).await? || self.is_snapshot {
             return Ok(());
         }
         let mut at = since;

@@ -267,11 +267,20 @@ impl Beneath<'_> {
         else {
             return None;
         };
-        (0..settings.len()).find(|place| {
+        let occurs = |settings: &[Setting]| {
+            let parsed = self.with(settings);
+            parsed.is_err_and(|other| is_same(&other, error))
+        };
+        let cures = |place: &usize| {
             let mut others = settings.to_vec();
             others.remove(*place);
-            let without = self.with(&others);
-            without.map_or_else(|other| !is_same(&other, error), |_| true)
+            !occurs(&others)
+        };
+        // Where several settings have the same mistake, it begins with the first of them.
+        let begins = |place: &usize| settings.get(..=*place).is_some_and(&occurs);
+        (0..settings.len()).find(cures).or_else(|| {
+            let begin = (0..settings.len()).find(begins);
+            begin.filter(|_| !occurs(&[]))
         })
     }
 
@@ -284,13 +293,25 @@ impl Beneath<'_> {
             ContextValue::Strings(several) => several.clone(),
             _ => Vec::new(),
         });
-        // `--table <NAME>`
-        let named = named.filter_map(|option| Some(option.split_whitespace().next()?.to_owned()));
+        // `--table <NAME>`, or `<--table <NAME>|--postgres <URL>>` for a choice.
+        let choices = |named: String| -> Vec<String> {
+            let choices = named.trim_start_matches('<').split('|');
+            let names = choices.filter_map(|choice| choice.split_whitespace().next());
+            names.map(str::to_owned).collect()
+        };
+        let placed = |option: String| match self.place(&option, settings) {
+            Some(place) => format!("{option} ({place})"),
+            None => option,
+        };
         let others: Vec<String> = named
-            .filter(|option| *option != own)
-            .map(|option| match self.place(&option, settings) {
-                Some(place) => format!("{option} ({place})"),
-                None => option,
+            .map(choices)
+            .filter(|options| !options.contains(&own))
+            .map(|options| {
+                options
+                    .into_iter()
+                    .map(placed)
+                    .collect::<Vec<_>>()
+                    .join(" or ")
             })
             .collect();
         let others = others.join(" and ");

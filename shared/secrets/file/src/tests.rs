@@ -500,7 +500,7 @@ async fn malformed_file_is_refused_without_its_content() {
     }
     fs::write(&path, r#"{"format":2,"what":"ever"}"#).unwrap();
     let error = failure(clear.get("root").await.map(drop));
-    assert!(error.contains("run the newer release"), "{error}");
+    assert!(error.contains("run the later release"), "{error}");
 
     // Readable, but no version can follow it.
     for version in ["", "a.b", "18446744073709551615.0"] {

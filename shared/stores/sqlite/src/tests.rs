@@ -610,7 +610,7 @@ fn newer_schema_is_refused() {
         "{error}"
     );
     assert!(
-        error.to_string().contains("run the newer release"),
+        error.to_string().contains("run the later release"),
         "{error}"
     );
 }
