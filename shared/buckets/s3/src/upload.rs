@@ -5,7 +5,7 @@ use std::mem;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Builder;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use aws_types::SdkConfig;
 use keyway_aws::Service;
 use keyway_domain::ports::StoreError;
@@ -70,6 +70,7 @@ impl S3Upload {
             .create_multipart_upload()
             .bucket(&self.bucket)
             .key(&self.key)
+            .checksum_algorithm(ChecksumAlgorithm::Crc32)
             .send()
             .await
             .map_err(|error| self.service.failed("begin an object", &error))?;
@@ -98,6 +99,7 @@ impl S3Upload {
             .key(&self.key)
             .upload_id(id)
             .part_number(number)
+            .checksum_algorithm(ChecksumAlgorithm::Crc32)
             .body(ByteStream::from(mem::take(&mut self.waiting)))
             .send()
             .await
@@ -105,8 +107,7 @@ impl S3Upload {
         let part = CompletedPart::builder()
             .part_number(number)
             .set_e_tag(sent.e_tag)
-            .set_checksum_crc32(sent.checksum_crc32)
-            .set_checksum_crc64_nvme(sent.checksum_crc64_nvme);
+            .set_checksum_crc32(sent.checksum_crc32);
         self.parts.push(part.build());
         Ok(())
     }
