@@ -526,3 +526,28 @@ async fn collector_set_in_a_build_without_traces_is_warned_of() {
         "{log}"
     );
 }
+
+/// `keyway ... | head` is no fault of the command.
+#[tokio::test]
+async fn command_whose_reader_goes_away_ends_without_a_word() {
+    let script = r#"{ "$0" config example; echo "$?" >&2; } | true"#;
+    let mut shell = tokio::process::Command::new("sh");
+    let shell = shell
+        .args(["-c", script])
+        .arg(keyway_tests::binary("keyway"));
+    let output = shell.output().await.unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(["141\n", "0\n"].contains(&stderr.as_str()), "{stderr}");
+}
+
+#[tokio::test]
+async fn result_that_cannot_be_printed_is_an_error() {
+    let mut shell = tokio::process::Command::new("sh");
+    let shell = shell
+        .args(["-c", r#""$0" config example > /dev/full"#])
+        .arg(keyway_tests::binary("keyway"));
+    let output = shell.output().await.unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.starts_with("keyway: standard output: "), "{stderr}");
+}

@@ -134,6 +134,11 @@ async fn walk_of_daily_work_works_as_shown() {
 }
 
 #[tokio::test]
+async fn walk_of_a_deployments_life_works_as_shown() {
+    walk_alone("docs/operations.md").await;
+}
+
+#[tokio::test]
 async fn walk_of_the_kes_api_works_as_shown() {
     walk("docs/kes.md").await;
 }

@@ -28,6 +28,7 @@ mod service_manager;
 mod table;
 mod traces;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::anyhow;
@@ -249,10 +250,21 @@ fn tell(text: &str) {
     eprintln!("{text}");
 }
 
-/// Prints a command's result.
-#[expect(clippy::print_stdout, reason = "this is the command line")]
+/// How a command ends whose reader has gone away, as if SIGPIPE had ended it.
+const NO_READER: i32 = 141;
+
+/// Prints a command's result. A result that cannot be printed ends the command: it may be a secret that is shown once.
 fn print(text: &str) {
-    println!("{text}");
+    let mut output = io::stdout().lock();
+    let printed = writeln!(output, "{text}").and_then(|()| output.flush());
+    match printed {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(NO_READER),
+        Err(error) => {
+            tell(&format!("keyway: standard output: {error}"));
+            std::process::exit(1);
+        }
+    }
 }
 
 /// What went wrong, for the person at the terminal.
