@@ -359,3 +359,71 @@ async fn password_comes_from_the_url_a_variable_or_a_file_and_is_never_shown() {
         assert!(!stderr.contains(SECRET), "{stderr}");
     }
 }
+
+async fn opened(server: &Server, blob: &str) -> String {
+    let body = json!({ "ciphertext_blob": blob }).to_string();
+    let answer = server.call("POST", "/kms/decrypt", &body).await;
+    answer.text("plaintext")
+}
+
+/// A backup moves a deployment between a folder and a database, and `doctor` and the root's commands work there.
+#[tokio::test(flavor = "multi_thread")]
+async fn deployment_moves_from_a_folder_to_the_database_and_back() {
+    let Some(postgres) = shared().await else {
+        return;
+    };
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let options =
+        ServerOptions::default().variable("KEYWAY_BACKUP_PASSPHRASE", "a backup's passphrase");
+    let server = options.start(&folder.path().join("data")).await;
+    create(&server, "k").await;
+    let asked = json!({ "key_id": "k" }).to_string();
+    let made = server.call("POST", "/kms/generate-data-key", &asked).await;
+    let (blob, plaintext) = (made.text("ciphertext_blob"), made.text("plaintext_key"));
+    server.stop().await;
+
+    let url = postgres.database();
+    let keyring = path("keyring");
+    let database = ["--postgres", &url, "--root-keyring-file", &keyring];
+    let run = async |command: &[&str]| {
+        let (code, stdout, stderr) = options.run(command).await;
+        assert_eq!(code, Some(0), "{command:?}: {stdout}{stderr}");
+        stdout
+    };
+    let first = path("first.backup");
+    let data = path("data");
+    run(&[
+        "backup",
+        "create",
+        "--data-dir",
+        &data,
+        "--with-root",
+        "--to",
+        &first,
+    ])
+    .await;
+    run(&[&["restore", "--from", &first, "--dry-run"], &database[..]].concat()).await;
+    run(&[&["restore", "--from", &first], &database[..]].concat()).await;
+    let server = node(&url, Path::new(&keyring)).start(folder.path()).await;
+    assert_eq!(opened(&server, &blob).await, plaintext);
+    create(&server, "later").await;
+    run(&[&["root", "rotate"], &database[..]].concat()).await;
+    assert_eq!(opened(&server, &blob).await, plaintext);
+    let (code, found, stderr) = options.run(&[&["doctor"], &database[..]].concat()).await;
+    assert!(matches!(code, Some(0 | 3)), "{found}{stderr}");
+    server.stop().await;
+
+    let (second, back) = (path("second.backup"), path("back"));
+    run(&[
+        &["backup", "create", "--with-root", "--to", &second],
+        &database[..],
+    ]
+    .concat())
+    .await;
+    run(&["restore", "--from", &second, "--data-dir", &back]).await;
+    let server = options.start(Path::new(&back)).await;
+    assert_eq!(opened(&server, &blob).await, plaintext);
+    assert_eq!(generate(&server, "later").await, 200);
+    server.stop().await;
+}
