@@ -184,7 +184,7 @@ impl Kes {
             .variable("KEYWAY_KES_LISTEN", "127.0.0.1:0")
             .variable("KEYWAY_KES_CERT", &self.files[0])
             .variable("KEYWAY_KES_KEY", &self.files[1])
-            .variable("KEYWAY_KES_ADMIN_IDENTITY", &self.identity.name())
+            .variable("KEYWAY_KES_ADMIN", &self.identity.name())
     }
 
     fn client(&self, node: &Server) -> KesClient {
