@@ -18,7 +18,7 @@ OPTIONS ?=
 # The features of the binary that exports traces, and of its tests, for the whole workspace: the rest is not built again.
 OTLP := keyway/otlp,keyway-tests/otlp
 
-.PHONY: help run demo test test-otlp test-docker test-clients test-console test-systemd check deny openapi settings-example template cost cost-tables bench bench-instructions torture lambda build-lambda dist dist-functions deploy rollback size tools clean demo-aws
+.PHONY: help run demo test test-otlp test-upgrade test-docker test-clients test-console test-systemd check deny openapi settings-example template cost cost-tables bench bench-instructions torture lambda build-lambda dist dist-functions deploy rollback size tools clean demo-aws
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,10 @@ test: check ## Everything that CI runs
 
 test-otlp: tools ## Test the binary that exports traces, with a collector
 	$(CARGO) test --locked --workspace --features $(OTLP) --test otlp
+
+test-upgrade: tools ## Nodes of an older build and of this one over one PostgreSQL; builds the older one, once
+	scripts/postgres >/dev/null
+	KEYWAY_TEST_OLDER_BINARY=$$(CARGO="$(CARGO)" scripts/older-build) $(CARGO) test --locked --workspace --test postgres -- upgrade::
 
 test-docker: tools ## The stores' contracts over LocalStack in a container; needs a Docker engine
 	scripts/test-docker

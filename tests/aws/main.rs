@@ -8,6 +8,7 @@
 )]
 
 mod alarms;
+mod alternator;
 mod backup;
 mod buckets;
 mod cost;

@@ -8,7 +8,10 @@ use std::time::Duration;
 use keyway_domain::ports::{Consistency, Kind, StoreError, TableReader, TableWriter};
 use keyway_store_postgres::{OPERATION_TIMEOUT, PostgresTable, Server};
 use keyway_tests::{Link, LinkState, Postgres};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair,
+};
 use tokio::task::JoinSet;
 
 use crate::{open, record, server, shared, through, try_open};
@@ -314,6 +317,70 @@ fn certificates(name: &str) -> [String; 3] {
     let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
     let leaf = leaf.signed_by(&key, &issuer).unwrap();
     [root.pem(), leaf.pem(), key.serialize_pem()]
+}
+
+#[tokio::test]
+async fn server_knows_the_client_by_its_certificate() {
+    let Some(postgres) = Postgres::start().await else {
+        return;
+    };
+    postgres.crash();
+    let [root, certificate, key] = certificates("localhost");
+    let postgres = postgres.with_tls(&certificate, &key);
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, pem: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, pem).unwrap();
+        path.display().to_string()
+    };
+    let (authority, client, client_key) = client_certificate("keyway");
+    postgres.demand_certificates(&authority);
+    postgres.launch().await;
+    let (root, port) = (file("root.pem", &root), postgres.port().unwrap());
+    let url = |more: &str| {
+        format!(
+            "postgres://keyway@localhost:{port}/postgres?sslmode=verify-full&sslrootcert={root}{more}"
+        )
+    };
+    let (certificate, key) = (file("client.pem", &client), file("client.key", &client_key));
+    let with_both = url(&format!("&sslcert={certificate}&sslkey={key}"));
+    let table = open(&with_both).await;
+    table.put_new(&record("words", "sealed")).await.unwrap();
+    let known = "SELECT bool_and(client_dn = '/CN=keyway') FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE client_port > 0";
+    assert_eq!(postgres.sql("postgres", known), "t");
+
+    let without = try_open(&url("")).await.unwrap_err().to_string();
+    assert!(without.contains("certificate"), "{without}");
+    let (_, other, other_key) = client_certificate("keyway");
+    let (other, other_key) = (file("other.pem", &other), file("other.key", &other_key));
+    let foreign = try_open(&url(&format!("&sslcert={other}&sslkey={other_key}"))).await;
+    assert!(foreign.is_err(), "another authority issued it");
+    for (certificate, key, named) in [
+        (&certificate, &other_key, "client.pem"),
+        (&certificate, &root, "root.pem"),
+        (&key, &key, "client.key"),
+    ] {
+        let url = url(&format!("&sslcert={certificate}&sslkey={key}"));
+        let refused = Server::new(url.parse().unwrap()).err().unwrap().to_string();
+        assert!(refused.contains("sslcert and sslkey"), "{refused}");
+        assert!(refused.contains(named), "{refused}");
+    }
+}
+
+/// An authority's certificate, and a certificate and key of a client with this common name.
+fn client_certificate(name: &str) -> (String, String, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root = authority.self_signed(&key).unwrap();
+    let issuer = Issuer::new(authority, key);
+    let key = KeyPair::generate().unwrap();
+    let mut leaf = CertificateParams::default();
+    leaf.distinguished_name = DistinguishedName::new();
+    leaf.distinguished_name.push(DnType::CommonName, name);
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let leaf = leaf.signed_by(&key, &issuer).unwrap();
+    (root.pem(), leaf.pem(), key.serialize_pem())
 }
 
 #[tokio::test]

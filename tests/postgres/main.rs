@@ -14,6 +14,7 @@ mod faults;
 mod nodes;
 mod schema;
 mod table;
+mod upgrade;
 
 use std::sync::Arc;
 

@@ -47,18 +47,18 @@ async fn first(url: &str, folder: &TempDir) -> (Server, PathBuf) {
     (server, copy)
 }
 
-async fn create(server: &Server, id: &str) {
+pub(crate) async fn create(server: &Server, id: &str) {
     let body = json!({ "key_id": id }).to_string();
     server.call("POST", "/kms/keys", &body).await.ok();
 }
 
-async fn generate(server: &Server, id: &str) -> u16 {
+pub(crate) async fn generate(server: &Server, id: &str) -> u16 {
     let body = json!({ "key_id": id }).to_string();
     let answer = server.call("POST", "/kms/generate-data-key", &body).await;
     answer.status.as_u16()
 }
 
-async fn set_enabled(server: &Server, id: &str, enabled: bool) {
+pub(crate) async fn set_enabled(server: &Server, id: &str, enabled: bool) {
     let path = if enabled {
         "/kms/keys/enable"
     } else {
@@ -69,7 +69,7 @@ async fn set_enabled(server: &Server, id: &str, enabled: bool) {
 }
 
 /// How long it takes until the node's answer has this status.
-async fn obeyed(server: &Server, id: &str, status: u16) -> Duration {
+pub(crate) async fn obeyed(server: &Server, id: &str, status: u16) -> Duration {
     let begun = now();
     while generate(server, id).await != status {
         assert!(begun.elapsed() < Duration::from_secs(30), "never {status}");
@@ -360,6 +360,53 @@ async fn password_comes_from_the_url_a_variable_or_a_file_and_is_never_shown() {
     }
 }
 
+/// How many tables of Keyway the database has.
+fn tables(postgres: &Postgres, url: &str) -> String {
+    let database = url.rsplit('/').next().unwrap();
+    let sql = "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'keyway%'";
+    postgres.sql(database, sql)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn command_over_a_database_without_a_deployment_fails_and_makes_nothing() {
+    let Some(postgres) = shared().await else {
+        return;
+    };
+    let folder = folder();
+    let (url, keyring) = (postgres.database(), folder.path().join("keyring"));
+    let options = node(&url, &keyring).without_root();
+    let options = options
+        .variable("KEYWAY_POSTGRES", &url)
+        .variable("KEYWAY_ROOT_KEYRING_FILE", keyring.to_str().unwrap());
+    for command in [
+        &["doctor"][..],
+        &["access-key", "list"],
+        &["access-key", "create", "--policy", "kms-admin"],
+        &["table", "verify"],
+        &["root", "status"],
+        &["audit", "verify"],
+        &["rewrap-keys"],
+    ] {
+        let (code, stdout, stderr) = options.run(command).await;
+        assert_eq!(code, Some(1), "{command:?}: {stdout}{stderr}");
+        assert_eq!(tables(postgres, &url), "0", "{command:?} made tables");
+        assert!(!keyring.exists(), "{command:?} made a folder");
+    }
+    let (_, found, _) = options.run(&["doctor"]).await;
+    assert!(found.contains("table-unavailable"), "{found}");
+    assert!(found.contains("holds no deployment"), "{found}");
+
+    // With tables and without the keyring, the doctor tells the two apart.
+    let other = folder.path().join("other");
+    let server = node(&url, &other).start(folder.path()).await;
+    server.stop().await;
+    let (code, found, _) = options.run(&["doctor"]).await;
+    assert_eq!(code, Some(1));
+    assert!(found.contains("keyring-unusable"), "{found}");
+    assert!(!found.contains("table-unavailable"), "{found}");
+    assert!(!keyring.exists(), "doctor made a folder");
+}
+
 async fn opened(server: &Server, blob: &str) -> String {
     let body = json!({ "ciphertext_blob": blob }).to_string();
     let answer = server.call("POST", "/kms/decrypt", &body).await;
@@ -404,6 +451,8 @@ async fn deployment_moves_from_a_folder_to_the_database_and_back() {
     ])
     .await;
     run(&[&["restore", "--from", &first, "--dry-run"], &database[..]].concat()).await;
+    assert_eq!(tables(postgres, &url), "0", "a dry run makes nothing");
+    assert!(!Path::new(&keyring).exists(), "a dry run makes nothing");
     run(&[&["restore", "--from", &first], &database[..]].concat()).await;
     let server = node(&url, Path::new(&keyring)).start(folder.path()).await;
     assert_eq!(opened(&server, &blob).await, plaintext);

@@ -237,15 +237,17 @@ fn aws_lc_random(buffer: &mut [u8]) {
     SystemRandom::default().fill(buffer).expect("random bytes");
 }
 
+/// A variable of this test run. An empty one counts as not set.
 #[expect(
     clippy::disallowed_methods,
     reason = "scripts/with-aws tells the tests by variables what it has started"
 )]
-pub(crate) fn variable(name: &str) -> Option<String> {
+pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// Says why a test is skipped.
 #[expect(clippy::print_stderr, reason = "what is skipped is said aloud")]
-pub(crate) fn skipped(why: &str) {
+pub fn skipped(why: &str) {
     eprintln!("SKIPPED: {why}");
 }

@@ -28,7 +28,7 @@ mod suite;
 mod tools;
 
 pub use answer::Answer;
-pub use aws::{Aws, Deployment};
+pub use aws::{Aws, Deployment, skipped, variable};
 pub use bao::Bao;
 pub use event::http_api_event;
 pub use function::{FUNCTION_HOST, Function, Gateway};

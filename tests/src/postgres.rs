@@ -135,6 +135,16 @@ impl Postgres {
         self.sql("postgres", "SELECT pg_reload_conf()");
     }
 
+    /// Takes connections over TLS only with a client's certificate of this authority, whose common name is the user's, from
+    /// the next start on.
+    pub fn demand_certificates(&self, authority: &str) {
+        std::fs::write(self.data().join("clients.crt"), authority).expect("a file");
+        self.configure("ssl = on\nssl_ca_file = 'clients.crt'");
+        let file = self.data().join("pg_hba.conf");
+        let rules = std::fs::read_to_string(&file).expect("a file");
+        std::fs::write(&file, format!("hostssl all all all cert\n{rules}")).expect("a file");
+    }
+
     /// Ends the server as a crash does; its data stay.
     pub fn crash(&self) {
         let Some(mut child) = self.process.lock().unwrap().take() else {

@@ -23,6 +23,8 @@ pub enum Fate {
     Throttle,
     /// The request is refused with a failure of the service.
     Fail,
+    /// The request is refused with this code and status 400.
+    Refuse(&'static str),
     /// The request takes place, and its answer is lost.
     LoseAnswer,
     /// The request is lost.
@@ -32,6 +34,7 @@ pub enum Fate {
 }
 
 type Judge = Box<dyn Fn(u64, &str) -> Fate + Send + Sync>;
+type Alter = Box<dyn Fn(Vec<u8>) -> Vec<u8> + Send + Sync>;
 type Watch = Box<dyn Fn(&str, &[u8], &[u8]) + Send + Sync>;
 
 /// A proxy on loopback before one service.
@@ -46,6 +49,7 @@ struct Shared {
     count: AtomicU64,
     judge: Mutex<Judge>,
     watch: Mutex<Watch>,
+    alter: Mutex<Option<Alter>>,
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
@@ -59,6 +63,7 @@ impl Proxy {
             count: AtomicU64::new(0),
             judge: Mutex::new(Box::new(|_, _| Fate::Pass)),
             watch: Mutex::new(Box::new(|_, _, _| {})),
+            alter: Mutex::default(),
             client: Client::builder(TokioExecutor::new()).build_http(),
         });
         tokio::spawn(accept(listener, Arc::clone(&shared)));
@@ -76,6 +81,11 @@ impl Proxy {
     /// From now on, `watch` sees the operation, the body and the answer's body of each request that passes.
     pub fn watch(&self, watch: impl Fn(&str, &[u8], &[u8]) + Send + Sync + 'static) {
         *self.shared.watch.lock().unwrap() = Box::new(watch);
+    }
+
+    /// From now on, `alter` makes the body of each answer from the one that the service gave.
+    pub fn alter(&self, alter: impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync + 'static) {
+        *self.shared.alter.lock().unwrap() = Some(Box::new(alter));
     }
 
     /// The number of requests so far.
@@ -127,6 +137,7 @@ async fn answer(
         Fate::LoseRequest => return Err(CutOff),
         Fate::Throttle => return Ok(refusal(400, "ThrottlingException")),
         Fate::Fail => return Ok(refusal(500, "InternalServerError")),
+        Fate::Refuse(code) => return Ok(refusal(400, code)),
         Fate::Delay(pause) => tokio::time::sleep(pause).await,
         Fate::Pass | Fate::LoseAnswer => {}
     }
@@ -160,6 +171,15 @@ async fn pass(
     parts.headers.remove("transfer-encoding");
     let answered = answer.collect().await.map_err(|_| CutOff)?.to_bytes();
     (shared.watch.lock().unwrap())(operation, &body, &answered);
+    let answered = match shared.alter.lock().unwrap().as_ref() {
+        Some(alter) => {
+            // They are of the service's own body.
+            parts.headers.remove("content-length");
+            parts.headers.remove("x-amz-crc32");
+            alter(answered.to_vec()).into()
+        }
+        None => answered,
+    };
     Ok(Response::from_parts(parts, Full::new(answered)))
 }
 

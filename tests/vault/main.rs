@@ -11,6 +11,7 @@ mod auth;
 mod contract;
 mod faults;
 mod hostile;
+mod keyring;
 mod rotation;
 mod service;
 

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::{Setup, shared};
 
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     tempfile::Builder::new()
         .permissions(fs::Permissions::from_mode(0o700))
         .tempdir()

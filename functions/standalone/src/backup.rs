@@ -14,6 +14,7 @@ use keyway_backup::{
     Bundle, Created, Header, Logs, Name, RootProtection, RootWish, Share, ShareCount, Source,
     Summary, create,
 };
+use keyway_deployment_assembly::{KeyringVault, VaultFiles};
 use keyway_deployment_aws::{Location, ObjectStore};
 use keyway_deployment_embedded::Operator;
 use keyway_deployment_postgres::PostgresLocation;
@@ -97,6 +98,12 @@ pub(crate) struct Verify {
 
     #[command(flatten)]
     postgres: Option<PostgresLocation>,
+
+    #[command(flatten)]
+    keyring_vault: Option<KeyringVault>,
+
+    #[command(flatten)]
+    vault: VaultFiles,
 
     #[command(flatten)]
     secret: BundleSecret,
@@ -266,6 +273,8 @@ async fn run_verify(asked: Verify) -> anyhow::Result<()> {
         asked.operator,
         asked.aws,
         asked.postgres,
+        asked.keyring_vault,
+        asked.vault,
     );
     let root = asked.secret.open(&bundle)?;
     let mut refused = Vec::new();

@@ -9,8 +9,8 @@ use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use clap::{ArgGroup, Args};
 use keyway_deployment_assembly::{
-    Apart, FirstUse, Stores, SystemClock, SystemRandom, VaultFiles, Writing, must_fit, secret,
-    vaults,
+    Apart, FirstUse, KeyringVault, Stores, SystemClock, SystemRandom, VaultFiles, Writing,
+    must_fit, secret, vaults,
 };
 use keyway_deployment_aws::{Location, ObjectStore, S3Upload, counted};
 use keyway_deployment_embedded::{self as embedded, EmptyTable, Inspected, KEYRING_FILE, Operator};
@@ -34,8 +34,10 @@ const VAULT_TIMEOUT: Duration = Duration::from_secs(300);
     group = ArgGroup::new("database").args(["table", "postgres"]),
     mut_arg("data_dir", |option| option.conflicts_with_all(["table", "postgres"])),
     mut_arg("table_endpoint", |option| option.requires("table")),
-    mut_arg("root_keyring_file", |option| option.requires("database").conflicts_with("root_keyring_secret")),
+    group = ArgGroup::new("keyring").args(["root_keyring_file", "root_keyring_secret", "root_keyring_vault"]),
+    mut_arg("root_keyring_file", |option| option.requires("database")),
     mut_arg("root_keyring_secret", |option| option.requires("database")),
+    mut_arg("root_keyring_vault", |option| option.requires("database")),
     mut_arg("root_access_key_secret", |option| option.requires("database"))
 )]
 pub(crate) struct Deployment {
@@ -50,6 +52,9 @@ pub(crate) struct Deployment {
 
     #[command(flatten)]
     pub(crate) postgres: PostgresLocation,
+
+    #[command(flatten)]
+    keyring_vault: KeyringVault,
 
     #[command(flatten)]
     vault: VaultFiles,
@@ -94,12 +99,27 @@ impl Deployment {
         self.aws.name().is_none() && !self.postgres.is_named()
     }
 
-    /// The name of the database, for people to read.
-    fn database_name(&self) -> String {
+    /// The finding for a database that does not open.
+    fn finding(&self, error: &anyhow::Error) -> Finding {
         match self.aws.name() {
-            Some(table) => format!("table {table}"),
-            None => format!("PostgreSQL at {}", self.postgres.name().unwrap_or_default()),
+            Some(table) => {
+                let subject = format!("table {table}");
+                Finding::new(Code::TableUnavailable, subject, format!("{error:#}"))
+            }
+            None => self.postgres.finding(error),
         }
+    }
+
+    /// The addresses of services whose dates the clock is compared with.
+    async fn dated(&self) -> anyhow::Result<Vec<String>> {
+        let mut addresses = Vec::new();
+        if let Some(account) = self.account().await?
+            && let Some(region) = account.region()
+        {
+            addresses = self.aws.service_addresses(region.as_ref())?;
+        }
+        addresses.extend(self.keyring_vault.address().map(str::to_owned));
+        Ok(addresses)
     }
 
     /// Opens a deployment whose table is a database.
@@ -112,7 +132,10 @@ impl Deployment {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
         let account = self.account().await?;
-        let secrets = self.keyring_secrets(account.as_ref(), &random, metrics)?;
+        let keyring_must_exist = first_use == FirstUse::IsRefused;
+        let secrets =
+            self.keyring_secrets(account.as_ref(), keyring_must_exist, &clock, &random)?;
+        let secrets = counted(secrets, metrics);
         let root = match &account {
             Some(account) => self.aws.root_access_key(account)?,
             None => None,
@@ -123,7 +146,10 @@ impl Deployment {
         }
         let vaults = vaults(&clock, VAULT_TIMEOUT, &self.vault, token_folders)?;
         let ports = if self.postgres.is_named() {
-            let table = self.postgres.table(Arc::clone(&clock)).await?;
+            let table = match first_use {
+                FirstUse::Makes { .. } => self.postgres.table(Arc::clone(&clock)).await?,
+                FirstUse::IsRefused => self.postgres.existing_table(Arc::clone(&clock)).await?,
+            };
             Apart {
                 changes: Some(Arc::clone(&table) as _),
                 table,
@@ -148,32 +174,38 @@ impl Deployment {
         Ok((ports, root))
     }
 
-    /// The store of the root keyring, with its calls counted if there are metrics.
+    /// The store of the root keyring. It makes no folder if the keyring must exist.
     fn keyring_secrets(
         &self,
         account: Option<&SdkConfig>,
+        must_exist: bool,
+        clock: &Arc<dyn Clock>,
         random: &Arc<dyn Random>,
-        metrics: Option<&Arc<Metrics>>,
     ) -> anyhow::Result<Arc<dyn SecretStore>> {
-        Ok(
-            match (embedded::keyring_file(&self.operator, random)?, account) {
-                (Some(secrets), _) => match metrics {
-                    Some(metrics) => Arc::new(CountedSecrets::new(secrets, metrics)),
-                    None => secrets,
-                },
-                (None, Some(account)) => counted(self.aws.keyring_secrets(account)?, metrics),
-                (None, None) => bail!("nothing says where the root keyring is"),
-            },
-        )
+        let in_file = match must_exist {
+            true => embedded::existing_keyring_file(&self.operator, random)?,
+            false => embedded::keyring_file(&self.operator, random)?,
+        };
+        if let Some(secrets) = in_file {
+            return Ok(secrets);
+        }
+        if let Some(secrets) = self.keyring_vault.secrets(&self.vault, clock)? {
+            return Ok(secrets);
+        }
+        let account = account.context("nothing says where the root keyring is")?;
+        self.aws.keyring_secrets(account)
     }
 
     /// Refuses a database without a root keyring.
     fn keyring_is_named(&self) -> anyhow::Result<()> {
         self.passphrase_is_used()?;
-        if self.operator.keyring_folder().is_none() && !self.aws.names_keyring() {
+        if self.operator.keyring_folder().is_none()
+            && !self.aws.names_keyring()
+            && self.keyring_vault.address().is_none()
+        {
             let database = self.database_option();
             bail!(
-                "{database} needs a root keyring: name its folder with --root-keyring-file (KEYWAY_ROOT_KEYRING_FILE), or its secret with --root-keyring-secret (KEYWAY_ROOT_KEYRING_SECRET)"
+                "{database} needs a root keyring: name its folder with --root-keyring-file (KEYWAY_ROOT_KEYRING_FILE), its secret with --root-keyring-secret (KEYWAY_ROOT_KEYRING_SECRET), or its Vault with --root-keyring-vault (KEYWAY_ROOT_KEYRING_VAULT)"
             );
         }
         Ok(())
@@ -242,34 +274,31 @@ impl DeploymentLocation {
         if deployment.is_in_folder() {
             return Ok(embedded::inspect(&deployment.operator, &deployment.vault).await);
         }
-        Ok(match deployment.apart(FirstUse::IsRefused, None).await {
-            Ok((ports, _)) => {
-                let ports = ports.reading();
-                let region = match deployment.account().await? {
-                    Some(account) => account.region().map(ToString::to_string),
-                    None => None,
-                };
-                Inspected {
-                    findings: Vec::new(),
-                    unverified: Some((Arc::clone(&ports.stored), Arc::clone(&ports.clock))),
-                    ports: Some(ports),
-                    dated: match region {
-                        Some(region) => keyway_deployment_aws::service_addresses(&region)?,
-                        None => Vec::new(),
-                    },
-                }
+        let mut inspected = Inspected {
+            findings: Vec::new(),
+            unverified: None,
+            ports: None,
+            dated: Vec::new(),
+        };
+        match self.unverified_table().await {
+            Ok(table) => inspected.unverified = Some(table),
+            Err(error) => {
+                inspected.findings.push(deployment.finding(&error));
+                return Ok(inspected);
             }
-            Err(error) => Inspected {
-                findings: vec![Finding::new(
-                    Code::TableUnavailable,
-                    deployment.database_name(),
-                    format!("{error:#}"),
-                )],
-                unverified: None,
-                ports: None,
-                dated: Vec::new(),
-            },
-        })
+        }
+        match deployment.apart(FirstUse::IsRefused, None).await {
+            Ok((ports, _)) => {
+                inspected.ports = Some(ports.reading());
+                inspected.dated = deployment.dated().await?;
+            }
+            Err(error) => {
+                let seen = format!("{error:#}");
+                let finding = Finding::new(Code::KeyringUnusable, "root keyring", seen);
+                inspected.findings.push(finding);
+            }
+        }
+        Ok(inspected)
     }
 
     /// The data folder, unless the table is a database.
@@ -292,8 +321,8 @@ impl DeploymentLocation {
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         if deployment.postgres.is_named() {
-            let table = deployment.postgres.table(Arc::clone(&clock)).await?;
-            return Ok((table, clock));
+            let table = deployment.postgres.existing_table(Arc::clone(&clock));
+            return Ok((table.await?, clock));
         }
         let account = deployment.account().await?.context("no AWS account")?;
         Ok((Arc::new(deployment.aws.table(&account, &clock)?), clock))
@@ -315,16 +344,20 @@ impl DeploymentLocation {
         let secrets = if dry_run && is_missing {
             None
         } else {
-            Some(deployment.keyring_secrets(account.as_ref(), &random, None)?)
+            Some(deployment.keyring_secrets(account.as_ref(), dry_run, &clock, &random)?)
         };
-        let table: Arc<dyn TableWriter> = if deployment.postgres.is_named() {
-            deployment.postgres.table(Arc::clone(&clock)).await?
+        let table: Option<Arc<dyn TableWriter>> = if deployment.postgres.is_named() {
+            let (postgres, clock) = (&deployment.postgres, Arc::clone(&clock));
+            match dry_run {
+                true => postgres.table_if_any(clock).await?.map(|table| table as _),
+                false => Some(postgres.table(clock).await?),
+            }
         } else {
             let account = account.as_ref().context("no AWS account")?;
-            Arc::new(deployment.aws.table(account, &clock)?)
+            Some(Arc::new(deployment.aws.table(account, &clock)?))
         };
         Ok(Stores {
-            table: Some(table),
+            table,
             secrets,
             key_directory: None,
             clock,
@@ -338,8 +371,10 @@ impl DeploymentLocation {
         operator: Option<Operator>,
         aws: Option<Location>,
         postgres: Option<PostgresLocation>,
+        keyring_vault: Option<KeyringVault>,
+        vault: VaultFiles,
     ) -> Option<Self> {
-        if operator.is_none() && aws.is_none() && postgres.is_none() {
+        if operator.is_none() && aws.is_none() && postgres.is_none() && keyring_vault.is_none() {
             return None;
         }
         let here = || Operator {
@@ -360,7 +395,8 @@ impl DeploymentLocation {
                 operator: operator.unwrap_or_else(here),
                 aws: aws.unwrap_or_else(nowhere),
                 postgres: postgres.unwrap_or_else(PostgresLocation::nowhere),
-                vault: VaultFiles::default(),
+                keyring_vault: keyring_vault.unwrap_or_else(KeyringVault::nowhere),
+                vault,
             },
         })
     }

@@ -3,12 +3,21 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use keyway_tests::project;
+use keyway_tests::{ServerOptions, project};
+use rcgen::generate_simple_self_signed;
 use serde_json::{Value, json};
 
 use super::{VERSION, archive, run};
 
-const FILES: [&str; 2] = ["one-node.yaml", "shared-table.yaml"];
+const FILES: [&str; 3] = ["one-node.yaml", "shared-table.yaml", "postgres.yaml"];
+/// Deployments of several replicas.
+const SHARED: [&str; 2] = ["shared-table.yaml", "postgres.yaml"];
+/// Variables whose values are in secrets of the namespace.
+const SECRET_VARIABLES: [&str; 3] = [
+    "KEYWAY_ROOT_ACCESS_KEY",
+    "KEYWAY_ROOT_SECRET_KEY",
+    "KEYWAY_ROOT_KEYRING_VAULT_ROLE_ID",
+];
 
 /// The objects of a file.
 fn objects(file: &str) -> Vec<Value> {
@@ -176,14 +185,23 @@ fn secrets_come_from_secrets_of_the_namespace() {
         let container = container(&objects);
         for one in container["env"].as_array().unwrap() {
             let name = one["name"].as_str().unwrap();
-            let is_secret =
-                name.starts_with("KEYWAY_ROOT_") && name != "KEYWAY_ROOT_KEYRING_SECRET";
+            let is_secret = SECRET_VARIABLES.contains(&name);
             assert_eq!(one.get("valueFrom").is_some(), is_secret, "{file}: {name}");
         }
         // Each file that a variable names is on a volume.
         let mounts = container["volumeMounts"].as_array().unwrap();
-        for name in ["KEYWAY_TLS_CERT", "KEYWAY_TLS_KEY"] {
-            let path = variable(&objects, name).unwrap().as_str().unwrap();
+        let files = container["env"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|one| {
+                let name = one["name"].as_str()?;
+                let is_file = name.ends_with("_FILE") || name.starts_with("KEYWAY_TLS_");
+                is_file.then_some(one["value"].as_str()).flatten()
+            });
+        let files: Vec<&str> = files.collect();
+        assert!(files.len() >= 2, "{file}: {files:?}");
+        for path in files {
             let is_mounted =
                 |mount: &&Value| path.starts_with(mount["mountPath"].as_str().unwrap());
             assert_eq!(mounts.iter().filter(is_mounted).count(), 1, "{path}");
@@ -221,17 +239,90 @@ fn only_replicas_of_a_shared_table_are_several() {
     );
     assert!(variable(&node, "KEYWAY_TABLE").is_none());
 
-    let shared = objects("shared-table.yaml");
-    assert_eq!(workload(&shared)["kind"], "Deployment");
-    assert!(workload(&shared)["spec"]["replicas"].as_u64() > Some(1));
-    assert_eq!(variable(&shared, "KEYWAY_DATA_DIR"), Some(&json!("")));
-    for name in ["KEYWAY_TABLE", "KEYWAY_ROOT_KEYRING_SECRET", "AWS_REGION"] {
-        assert!(
-            variable(&shared, name).is_some_and(|value| value != ""),
-            "{name}"
-        );
+    for (file, named) in [
+        (
+            "shared-table.yaml",
+            &["KEYWAY_TABLE", "KEYWAY_ROOT_KEYRING_SECRET", "AWS_REGION"][..],
+        ),
+        (
+            "postgres.yaml",
+            &["KEYWAY_POSTGRES", "KEYWAY_ROOT_KEYRING_VAULT"],
+        ),
+    ] {
+        let shared = objects(file);
+        for name in named {
+            assert!(
+                variable(&shared, name).is_some_and(|value| value != ""),
+                "{file}: {name}"
+            );
+        }
     }
-    for replica in ["KEYWAY_PASSPHRASE_FILE", "KEYWAY_PASSPHRASE"] {
-        assert!(variable(&shared, replica).is_none(), "a table excludes it");
+}
+
+#[test]
+fn replicas_of_a_database_are_on_several_nodes_and_need_no_folder() {
+    for file in SHARED {
+        let shared = objects(file);
+        let workload = workload(&shared);
+        assert_eq!(workload["kind"], "Deployment");
+        assert!(workload["spec"]["replicas"].as_u64() > Some(1));
+        assert_eq!(variable(&shared, "KEYWAY_DATA_DIR"), Some(&json!("")));
+        for name in ["KEYWAY_PASSPHRASE_FILE", "KEYWAY_PASSPHRASE"] {
+            assert!(variable(&shared, name).is_none(), "{file}: no file has it");
+        }
+        let rolling = &workload["spec"]["strategy"]["rollingUpdate"];
+        assert_eq!(rolling, &json!({"maxUnavailable": 0, "maxSurge": 1}));
+        let spread = pod(&shared)["topologySpreadConstraints"]
+            .as_array()
+            .unwrap();
+        let labels = &workload["spec"]["template"]["metadata"]["labels"];
+        for constraint in spread {
+            assert_eq!(&constraint["labelSelector"]["matchLabels"], labels);
+        }
+        let by_node = spread
+            .iter()
+            .find(|one| one["topologyKey"] == "kubernetes.io/hostname");
+        let by_node = by_node.unwrap();
+        assert_eq!(by_node["whenUnsatisfiable"], "DoNotSchedule", "{file}");
     }
+}
+
+/// The settings of the container are ones that the server takes: it fails only when it looks for the database.
+#[tokio::test]
+async fn settings_of_the_postgres_deployment_are_understood() {
+    let shared = objects("postgres.yaml");
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = ServerOptions::not_started();
+    for one in container(&shared)["env"].as_array().unwrap() {
+        let name = one["name"].as_str().unwrap();
+        let value = match name {
+            "KEYWAY_ROOT_KEYRING_VAULT_ROLE_ID" => "a-role",
+            _ => one["value"].as_str().unwrap_or("test-root-value"),
+        };
+        let local = value.replace("/run/secrets/keyway", folder.path().to_str().unwrap());
+        options = options.variable(name, &local.replace(".example.com", ".invalid"));
+    }
+    for (name, content) in [
+        ("postgres/password", "p"),
+        ("vault/secret-id", "s"),
+        ("postgres/ca.crt", ""),
+        ("vault/ca.crt", ""),
+    ] {
+        let certificate = || {
+            generate_simple_self_signed(["ca".to_owned()])
+                .unwrap()
+                .cert
+                .pem()
+        };
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let content = match content {
+            "" => certificate(),
+            content => content.to_owned(),
+        };
+        std::fs::write(path, content).unwrap();
+    }
+    let (code, stderr) = options.fail(folder.path()).await;
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("the table in PostgreSQL"), "{stderr}");
 }

@@ -6,6 +6,7 @@
 mod apart;
 mod audit;
 mod kes;
+mod keyring_vault;
 mod machine;
 mod output;
 mod process;
@@ -52,6 +53,7 @@ use keyway_secrets_vault::VaultsOverHttp;
 pub use apart::{Apart, FirstUse, must_fit};
 pub use audit::{Audit, AuditSettings, Auditing, Told};
 pub use kes::{Ciphertext, KesSettings, OnDelete};
+pub use keyring_vault::KeyringVault;
 pub use keyway_secrets_vault::TokenFolders;
 pub use machine::SystemMachine;
 pub use process::{conceal_memory, places, raise_open_files};
@@ -587,13 +589,27 @@ pub fn vaults(
     files: &VaultFiles,
     token_folders: TokenFolders,
 ) -> anyhow::Result<Arc<dyn Vaults>> {
+    Ok(Arc::new(vaults_over_http(
+        clock,
+        longest,
+        files,
+        token_folders,
+    )?))
+}
+
+fn vaults_over_http(
+    clock: &Arc<dyn Clock>,
+    longest: Duration,
+    files: &VaultFiles,
+    token_folders: TokenFolders,
+) -> anyhow::Result<VaultsOverHttp> {
     let file = files.vault_ca_file.as_deref();
     let authorities = match file {
         Some(path) => Some(std::fs::read(path).with_context(|| named(path))?),
         None => None,
     };
     match VaultsOverHttp::new(authorities.as_deref(), longest, Arc::clone(clock)) {
-        Ok(vaults) => Ok(Arc::new(vaults.reading_tokens(token_folders))),
+        Ok(vaults) => Ok(vaults.reading_tokens(token_folders)),
         Err(fault) => bail!("{}: {fault:?}", file.map(named).unwrap_or_default()),
     }
 }

@@ -13,13 +13,15 @@ use zeroize::Zeroizing;
 const PREFIX: &str = "KEYWAY_";
 
 /// Variables of Keyway that hold secrets, or belong to one. They have no option, because other users can see arguments.
-pub const SECRETS: [&str; 10] = [
+pub const SECRETS: [&str; 12] = [
     "KEYWAY_API_KEY",
     "KEYWAY_BACKUP_PASSPHRASE",
     "KEYWAY_NEW_PASSPHRASE",
     "KEYWAY_PASSPHRASE",
     "KEYWAY_POSTGRES_PASSWORD",
     "KEYWAY_ROOT_ACCESS_KEY",
+    "KEYWAY_ROOT_KEYRING_VAULT_SECRET_ID",
+    "KEYWAY_ROOT_KEYRING_VAULT_TOKEN",
     "KEYWAY_ROOT_SECRET_KEY",
     "KEYWAY_S3_ACCESS_KEY_ID",
     "KEYWAY_S3_SECRET_ACCESS_KEY",
@@ -178,11 +180,11 @@ pub fn secret_line(name: &str, file: Option<&Path>) -> anyhow::Result<Option<Zer
     }
     let text = Zeroizing::new(
         std::fs::read_to_string(file)
-            .with_context(|| format!("the passphrase file {} cannot be read", file.display()))?,
+            .with_context(|| format!("{name}_FILE: {} cannot be read", file.display()))?,
     );
     match text.lines().next() {
         Some(line) if !line.is_empty() => Ok(Some(Zeroizing::new(line.to_owned()))),
-        _ => bail!("the passphrase file {} is empty", file.display()),
+        _ => bail!("{name}_FILE: the first line of {} is empty", file.display()),
     }
 }
 

@@ -9,5 +9,5 @@ mod object_store;
 
 pub use function::{Function, ended};
 pub use keyway_buckets_s3::S3Upload;
-pub use location::{Location, account, account_secrets, counted, service_addresses};
+pub use location::{Location, account, account_secrets, counted};
 pub use object_store::ObjectStore;

@@ -46,6 +46,11 @@ impl Location {
         self.table.as_deref().filter(|name| !name.is_empty())
     }
 
+    fn endpoint(&self) -> Option<&str> {
+        let endpoint = self.table_endpoint.as_deref();
+        endpoint.filter(|endpoint| !endpoint.is_empty())
+    }
+
     fn root_access_key_id(&self) -> Option<&str> {
         let id = self.root_access_key_secret.as_deref();
         id.filter(|id| !id.is_empty())
@@ -59,8 +64,7 @@ impl Location {
         let name = self
             .name()
             .context("KEYWAY_TABLE does not name the deployment's table")?;
-        let endpoint = self.table_endpoint.as_deref();
-        let config = match endpoint.filter(|endpoint| !endpoint.is_empty()) {
+        let config = match self.endpoint() {
             Some(endpoint) => keyway_aws::at_endpoint(config, Some(endpoint.to_owned())),
             None => at_endpoint(config, "AWS_ENDPOINT_URL_DYNAMODB")?,
         };
@@ -124,6 +128,39 @@ impl Location {
         self.secrets(config)
     }
 
+    /// The addresses in this region of the services that the deployment uses, as its clients reach them.
+    ///
+    /// # Errors
+    /// When a variable that names an endpoint is not UTF-8.
+    pub fn service_addresses(&self, region: &str) -> anyhow::Result<Vec<String>> {
+        let suffix = match region.starts_with("cn-") {
+            true => "amazonaws.com.cn",
+            false => "amazonaws.com",
+        };
+        let everywhere = environment("AWS_ENDPOINT_URL")?;
+        let address = |variable, service| {
+            let named = environment(variable)?;
+            anyhow::Ok(match named.as_ref().or(everywhere.as_ref()) {
+                Some(address) => address.as_str().to_owned(),
+                None => format!("https://{service}.{region}.{suffix}"),
+            })
+        };
+        let mut addresses = Vec::new();
+        match self.endpoint() {
+            Some(endpoint) => addresses.push(endpoint.to_owned()),
+            None if self.name().is_some() => {
+                addresses.push(address("AWS_ENDPOINT_URL_DYNAMODB", "dynamodb")?);
+            }
+            None => {}
+        }
+        if self.names_secrets() {
+            let variable = "AWS_ENDPOINT_URL_SECRETS_MANAGER";
+            addresses.push(address(variable, "secretsmanager")?);
+        }
+        addresses.dedup();
+        Ok(addresses)
+    }
+
     fn secrets(&self, config: &SdkConfig) -> anyhow::Result<Arc<dyn SecretStore>> {
         let config = at_endpoint(config, "AWS_ENDPOINT_URL_SECRETS_MANAGER")?;
         let mut secrets = SecretsManager::new(&config);
@@ -177,32 +214,6 @@ pub(crate) fn from_environment(region: Option<&str>) -> anyhow::Result<SdkConfig
 pub fn account(region: &str, credentials: SharedCredentialsProvider) -> anyhow::Result<SdkConfig> {
     let endpoint = environment("AWS_ENDPOINT_URL")?.map(|url| url.as_str().to_owned());
     Ok(keyway_aws::config(region, endpoint, credentials))
-}
-
-/// The addresses of DynamoDB and Secrets Manager, as the deployment's clients reach them.
-///
-/// # Errors
-/// When a variable that names an endpoint is not UTF-8.
-pub fn service_addresses(region: &str) -> anyhow::Result<Vec<String>> {
-    let suffix = match region.starts_with("cn-") {
-        true => "amazonaws.com.cn",
-        false => "amazonaws.com",
-    };
-    let everywhere = environment("AWS_ENDPOINT_URL")?;
-    let mut addresses = Vec::new();
-    for (variable, service) in [
-        ("AWS_ENDPOINT_URL_DYNAMODB", "dynamodb"),
-        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", "secretsmanager"),
-    ] {
-        let named = environment(variable)?;
-        let named = named.as_ref().or(everywhere.as_ref());
-        addresses.push(match named {
-            Some(address) => address.as_str().to_owned(),
-            None => format!("https://{service}.{region}.{suffix}"),
-        });
-    }
-    addresses.dedup();
-    Ok(addresses)
 }
 
 /// All secrets of the account in this region, whether or not they are a deployment's.

@@ -304,6 +304,21 @@ pub fn keyring_file(
     Ok(Some(Arc::new(secrets)))
 }
 
+/// As [`keyring_file`], where the folder must exist. Opening and reading change no file.
+///
+/// # Errors
+/// As [`keyring_file`], and when the folder is missing.
+pub fn existing_keyring_file(
+    operator: &Operator,
+    random: &Arc<dyn Random>,
+) -> anyhow::Result<Option<Arc<dyn SecretStore>>> {
+    let Some(folder) = operator.keyring_folder() else {
+        return Ok(None);
+    };
+    let secrets = FileSecrets::inspect(folder, operator.passphrase()?, Arc::clone(random));
+    Ok(Some(Arc::new(secrets.context("the root keyring")?)))
+}
+
 /// Goes on without a root of the keyring that is lost; see [`KeyringOnDemand::give_up`]. It opens no deployment, because
 /// that is refused as long as the table names the lost root.
 ///

@@ -7,12 +7,16 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Args;
 use keyway_deployment_assembly::secret;
+use keyway_domain::doctor::{Code, Finding};
 use keyway_domain::ports::Clock;
-use keyway_store_postgres::{PostgresTable, Server, ServerUrl};
+use keyway_store_postgres::{OpenError, PostgresTable, Server, ServerUrl};
 use zeroize::Zeroizing;
 
 /// The variable that holds the password.
 const PASSWORD: &str = "KEYWAY_POSTGRES_PASSWORD";
+
+/// What an error is about.
+const TABLE: &str = "the table in PostgreSQL";
 
 /// The most connections of a process, unless the settings say otherwise.
 const CONNECTIONS: u16 = 16;
@@ -78,7 +82,49 @@ impl PostgresLocation {
         let server = self.server()?;
         let connections = usize::from(self.postgres_connections);
         let table = PostgresTable::open(server, connections, clock).await;
-        Ok(Arc::new(table.context("the table in PostgreSQL")?))
+        Ok(Arc::new(table.context(TABLE)?))
+    }
+
+    /// Connects to the database, whose tables must exist and be up to date. Changes nothing there.
+    ///
+    /// # Errors
+    /// As [`PostgresLocation::table`], and when there are no tables or older ones.
+    pub async fn existing_table(
+        &self,
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Arc<PostgresTable>> {
+        let server = self.server()?;
+        let connections = usize::from(self.postgres_connections);
+        let table = PostgresTable::open_existing(server, connections, clock).await;
+        Ok(Arc::new(table.context(TABLE)?))
+    }
+
+    /// As [`PostgresLocation::existing_table`]; `None` if the database has no tables of Keyway.
+    ///
+    /// # Errors
+    /// As [`PostgresLocation::existing_table`].
+    pub async fn table_if_any(
+        &self,
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Option<Arc<PostgresTable>>> {
+        match self.existing_table(clock).await {
+            Ok(table) => Ok(Some(table)),
+            Err(error) => match error.downcast_ref() {
+                Some(OpenError::Missing { .. }) => Ok(None),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// The finding for a table that does not open.
+    pub fn finding(&self, error: &anyhow::Error) -> Finding {
+        let code = match error.downcast_ref() {
+            Some(OpenError::Newer { .. }) => Code::TableNewer,
+            Some(OpenError::Older { .. }) => Code::TableOlder,
+            _ => Code::TableUnavailable,
+        };
+        let subject = format!("PostgreSQL at {}", self.name().unwrap_or_default());
+        Finding::new(code, subject, format!("{error:#}"))
     }
 
     fn server(&self) -> anyhow::Result<Server> {

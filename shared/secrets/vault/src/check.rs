@@ -79,14 +79,14 @@ impl Client {
         let path = "sys/health?standbyok=true&perfstandbyok=true";
         let mut call = Call::new(Method::GET, path);
         call.in_namespace = false;
-        self.http.send(limits, &call).await.map(drop)
+        self.connection.http.send(limits, &call).await.map(drop)
     }
 
     /// The engine that is mounted at exactly this path. A token that may do anything below it may ask for this.
     async fn mount(&self, limits: Limits, mount: &str) -> Result<Mount, Failure> {
         let path = format!("sys/internal/ui/mounts/{mount}");
         let missing = || Failure::NoMount(mount.to_owned());
-        let answer = match self.ask(limits, Method::GET, &path, None).await {
+        let answer = match self.connection.ask(limits, Method::GET, &path, None).await {
             Err(Failure::Denied(_)) => return Err(missing()),
             answer => answer?,
         };
@@ -103,9 +103,9 @@ impl Client {
 
     /// Checks that the token has all permissions that Keyway needs. Vault lists them, so that nothing must be tried.
     async fn allowed(&self, limits: Limits) -> Result<(), Failure> {
-        let data = self.copy_path("data", PROBE.id)?;
-        let metadata = self.copy_path("metadata", PROBE.id)?;
-        let list = self.copies_path("metadata");
+        let data = self.copies_engine().path("data", PROBE.id)?;
+        let metadata = self.copies_engine().path("metadata", PROBE.id)?;
+        let list = self.copies_engine().folder("metadata");
         let (keys, encrypt, decrypt) = (
             self.transit("keys"),
             self.transit("encrypt"),
@@ -122,7 +122,10 @@ impl Client {
         let path = "sys/capabilities-self";
         let paths = needed.iter().map(|(path, _)| *path).collect();
         let body = body(&Paths { paths }, 4096)?;
-        let answer = self.ask(limits, Method::POST, path, Some(body)).await?;
+        let answer = self
+            .connection
+            .ask(limits, Method::POST, path, Some(body))
+            .await?;
         if answer.status != StatusCode::OK {
             return Err(answer.unforeseen(path));
         }

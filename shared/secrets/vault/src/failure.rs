@@ -68,6 +68,10 @@ pub(crate) enum Failure {
     VersionTooOld(String),
     #[error("the probe did not come back as it was wrapped")]
     Probe,
+    #[error(
+        "the newest version of the secret at {0} is deleted; restore it (`bao kv undelete` or `vault kv undelete`)"
+    )]
+    SecretDeleted(String),
     #[error("{0}")]
     Input(&'static str),
 }
@@ -80,6 +84,11 @@ impl Failure {
             Self::Foreign { status, .. } => *status >= 500,
             _ => false,
         }
+    }
+
+    /// Whether Vault is unavailable at present, and not the request or the login wrong.
+    pub(crate) fn is_away(&self) -> bool {
+        self.may_pass() || matches!(self, Self::Sealed | Self::NotInitialized)
     }
 }
 

@@ -16,7 +16,7 @@ use keyway_crypto::SecretBytes;
 use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
@@ -50,6 +50,15 @@ impl Limits {
             deadline: Instant::now() + time,
             retries,
         }
+    }
+
+    /// Ends an operation at the deadline. Its requests have timeouts of their own; this one covers its other waits.
+    pub(crate) async fn end<T, E: From<Failure>>(
+        self,
+        operation: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let done = timeout_at(self.deadline, operation).await;
+        done.unwrap_or_else(|_| Err(Failure::TimedOut.into()))
     }
 
     fn left(self) -> Duration {
@@ -215,6 +224,10 @@ impl Http {
             headers,
             namespace,
         })
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// Sends the request, and repeats it after failures that may pass. Failures that any request could get are errors;

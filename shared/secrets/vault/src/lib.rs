@@ -5,19 +5,21 @@
 //! version and origin. Wrapping never makes a transit key: Vault would make a missing one, so the request names a type
 //! that cannot encrypt, which Vault refuses to make.
 //!
-//! **Copies:** every write is a check-and-set. A write that fails and then finds its own value at the version that it
-//! would have made has succeeded before.
+//! **Secrets:** the KV v2 engine can also hold a few secrets, such as the root keyring of a deployment whose table is a
+//! database ([`VaultSecrets`]).
 //!
 //! **Invariant:** no error and no log line repeats anything from Vault.
 
 mod auth;
 mod check;
 mod client;
+mod connection;
 mod context;
-mod copies;
 mod failure;
 mod http;
+mod kv;
 mod resolver;
+mod secrets;
 mod token_file;
 mod transit;
 
@@ -28,16 +30,20 @@ use async_trait::async_trait;
 use keyway_crypto::SecretBytes;
 use keyway_domain::Fault;
 use keyway_domain::ports::Clock;
-use keyway_domain::vault::{Vault, VaultRetryPolicy, VaultSettings, Vaults};
+use keyway_domain::vault::{
+    Vault, VaultAddress, VaultAuth, VaultPath, VaultRetryPolicy, VaultSettings, Vaults,
+};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::client::Client;
+use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::http::Http;
 
+pub use crate::secrets::{SecretsPlace, VaultSecrets};
 pub use crate::token_file::TokenFolders;
 pub use crate::transit::TRANSIT_KEY;
 
@@ -90,6 +96,46 @@ impl VaultsOverHttp {
         self
     }
 
+    /// The store of secrets at this place. Sends nothing yet. `credential` is the token or secret id that `place.auth`
+    /// needs, and `None` for a token file.
+    ///
+    /// # Errors
+    /// When no client can be made from the place.
+    pub fn secrets(
+        &self,
+        place: SecretsPlace,
+        credential: Option<&SecretBytes>,
+        retry_policy: VaultRetryPolicy,
+    ) -> Result<VaultSecrets, Fault> {
+        let (address, namespace) = (&place.address, place.namespace.as_ref());
+        let connection =
+            self.connection(address, namespace, &place.auth, credential, retry_policy)?;
+        Ok(VaultSecrets { connection, place })
+    }
+
+    fn connection(
+        &self,
+        address: &VaultAddress,
+        namespace: Option<&VaultPath>,
+        auth: &VaultAuth,
+        credential: Option<&SecretBytes>,
+        retry_policy: VaultRetryPolicy,
+    ) -> Result<Connection, Fault> {
+        let failed = |error| Fault::new("a client for Vault", error);
+        let address = address.as_str();
+        let tls = match address.starts_with("https://") {
+            true => Some(self.tls()?),
+            false => None,
+        };
+        let http = Http::new(address, namespace.map(VaultPath::as_str), tls).map_err(failed)?;
+        let retry_policy = VaultRetryPolicy {
+            timeout: retry_policy.timeout.min(self.longest),
+            ..retry_policy
+        };
+        let (clock, folders) = (Arc::clone(&self.clock), Arc::clone(&self.token_folders));
+        Connection::new(http, auth, credential, retry_policy, clock, folders).map_err(failed)
+    }
+
     fn tls(&self) -> Result<ClientConfig, Fault> {
         if let Some(tls) = self.tls.get() {
             return Ok(tls.clone());
@@ -136,27 +182,9 @@ impl Vaults for VaultsOverHttp {
         credential: Option<&SecretBytes>,
         retry_policy: VaultRetryPolicy,
     ) -> Result<Arc<dyn Vault>, Fault> {
-        let address = settings.address.as_str();
-        let tls = match address.starts_with("https://") {
-            true => Some(self.tls()?),
-            false => None,
-        };
-        let namespace = settings.namespace.as_ref().map(|path| path.as_str());
-        let http = Http::new(address, namespace, tls)
-            .map_err(|error| Fault::new("a client for Vault", error))?;
-        let retry_policy = VaultRetryPolicy {
-            timeout: retry_policy.timeout.min(self.longest),
-            ..retry_policy
-        };
-        let client = Client::new(
-            http,
-            settings,
-            credential,
-            retry_policy,
-            Arc::clone(&self.clock),
-            Arc::clone(&self.token_folders),
-        )
-        .map_err(|error| Fault::new("a client for Vault", error))?;
-        Ok(Arc::new(client))
+        let (address, namespace) = (&settings.address, settings.namespace.as_ref());
+        let connection =
+            self.connection(address, namespace, &settings.auth, credential, retry_policy)?;
+        Ok(Arc::new(Client::new(connection, settings)))
     }
 }

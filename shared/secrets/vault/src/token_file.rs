@@ -4,7 +4,7 @@
 //! only below folders that the operator of the process named, and only if it holds a token. Its path is opened one
 //! component at a time without following links, so that the file that was checked is the one that is read.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
@@ -28,6 +28,7 @@ const KEPT: &str =
 /// The folders where token files may be. By default there are none.
 #[derive(Debug, Clone, Default)]
 pub struct TokenFolders {
+    named: Option<PathBuf>,
     below: Vec<PathBuf>,
     never_below: Vec<PathBuf>,
     never_beside: Vec<&'static str>,
@@ -39,6 +40,14 @@ impl TokenFolders {
         let is_named = |folder: &PathBuf| !folder.as_os_str().is_empty();
         Self {
             below: folders.into_iter().filter(is_named).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Allows only this file, which the operator of the process named. It may be a link, as in a volume of Kubernetes.
+    pub fn only(file: PathBuf) -> Self {
+        Self {
+            named: Some(file),
             ..Self::default()
         }
     }
@@ -59,20 +68,17 @@ impl TokenFolders {
 
     /// Reads the token in this file. The error says what is wrong with the file, and repeats nothing of its content.
     pub(crate) fn read(&self, path: &str) -> Result<SecretBytes, String> {
-        let file = self.open(Path::new(path))?;
+        let is_named = self.named.as_deref() == Some(Path::new(path));
+        let file = match is_named {
+            true => open_named(Path::new(path))?,
+            false => self.open(Path::new(path))?,
+        };
         let metadata = file.metadata().map_err(|error| unreadable(&error))?;
         if !metadata.is_file() {
             return Err("it is not a regular file".to_owned());
         }
-        let user = rustix::process::geteuid().as_raw();
-        if metadata.uid() != user {
-            return Err(format!(
-                "it belongs to user {}, and this process runs as user {user}",
-                metadata.uid()
-            ));
-        }
-        if metadata.nlink() != 1 {
-            return Err("it has more than one name (hard links)".to_owned());
+        if !is_named {
+            must_be_own(&metadata)?;
         }
         // Reserve enough at once: a buffer that grows leaves copies behind.
         let mut content = Zeroizing::new(Vec::with_capacity(LONGEST + 64));
@@ -158,6 +164,27 @@ impl TokenFolders {
     }
 }
 
+/// Opens the file that the operator named. Opening a pipe would wait for a writer.
+fn open_named(path: &Path) -> Result<File, String> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = rustix::fs::open(path, flags, Mode::empty());
+    file.map(File::from).map_err(refused)
+}
+
+fn must_be_own(metadata: &Metadata) -> Result<(), String> {
+    let user = rustix::process::geteuid().as_raw();
+    if metadata.uid() != user {
+        return Err(format!(
+            "it belongs to user {}, and this process runs as user {user}",
+            metadata.uid()
+        ));
+    }
+    match metadata.nlink() {
+        1 => Ok(()),
+        _ => Err("it has more than one name (hard links)".to_owned()),
+    }
+}
+
 fn refused(error: Errno) -> String {
     match error {
         Errno::LOOP | Errno::MLINK => {
@@ -197,6 +224,21 @@ mod tests {
 
     fn below(folder: &Path) -> TokenFolders {
         TokenFolders::below([folder.to_owned()])
+    }
+
+    #[test]
+    fn file_that_the_operator_named_is_read_through_links_and_no_other_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let (token, link) = (folder.path().join("token"), folder.path().join("link"));
+        fs::write(&token, "s.token\n").unwrap();
+        symlink(&token, &link).unwrap();
+        let folders = TokenFolders::only(link.clone());
+        assert_eq!(read(&folders, &link), b"s.token");
+        assert!(refusal(&folders, &token).contains("--vault-token-dir"));
+        fs::write(&token, "not a token").unwrap();
+        assert!(refusal(&folders, &link).contains("one token"));
+        fs::remove_file(&token).unwrap();
+        assert!(refusal(&folders, &link).contains("not found"));
     }
 
     #[test]

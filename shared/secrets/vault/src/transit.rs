@@ -99,7 +99,10 @@ impl Client {
 
     async fn key_data(&self, limits: Limits) -> Result<KeyData, Failure> {
         let path = self.transit("keys");
-        let answer = self.ask(limits, Method::GET, &path, None).await?;
+        let answer = self
+            .connection
+            .ask(limits, Method::GET, &path, None)
+            .await?;
         let found: KeyData = match answer.status {
             StatusCode::OK => answer.json::<WithData<_>>("a transit key")?.data,
             StatusCode::NOT_FOUND => return Err(Failure::KeyMissing(path)),
@@ -134,7 +137,10 @@ impl Client {
     pub(crate) async fn add_version(&self, limits: Limits) -> Result<(), Failure> {
         self.same_transit_key(limits).await?;
         let path = format!("{}/rotate", self.transit("keys"));
-        let answer = self.ask(limits, Method::POST, &path, None).await?;
+        let answer = self
+            .connection
+            .ask(limits, Method::POST, &path, None)
+            .await?;
         match answer.status.is_success() {
             true => Ok(()),
             false => Err(answer.unforeseen(&path)),
@@ -148,7 +154,10 @@ impl Client {
             min_decryption_version: version,
         };
         let body = body(&config, 64)?;
-        let answer = self.ask(limits, Method::POST, &path, Some(body)).await?;
+        let answer = self
+            .connection
+            .ask(limits, Method::POST, &path, Some(body))
+            .await?;
         match answer.status.is_success() {
             true => Ok(()),
             false => Err(answer.unforeseen(&path)),
@@ -174,6 +183,7 @@ impl Client {
         let room = 64 + 6 * ciphertext.len() + context.len();
         let path = self.transit("rewrap");
         let answer = self
+            .connection
             .ask(limits, Method::POST, &path, Some(body(&request, room)?))
             .await?;
         if answer.status != StatusCode::OK {
@@ -208,7 +218,10 @@ impl Client {
                     allow_plaintext_backup: false,
                 };
                 let body = body(&key, 128)?;
-                let answer = self.ask(limits, Method::POST, &path, Some(body)).await?;
+                let answer = self
+                    .connection
+                    .ask(limits, Method::POST, &path, Some(body))
+                    .await?;
                 if !answer.status.is_success() {
                     return Err(answer.unforeseen(&path));
                 }
@@ -238,6 +251,7 @@ impl Client {
         let room = 128 + plaintext.len() + context.len();
         let path = self.transit("encrypt");
         let answer = self
+            .connection
             .ask(limits, Method::POST, &path, Some(body(&request, room)?))
             .await?;
         match answer.status {
@@ -274,6 +288,7 @@ impl Client {
         let room = 64 + 6 * ciphertext.len() + context.len();
         let path = self.transit("decrypt");
         let answer = self
+            .connection
             .ask(limits, Method::POST, &path, Some(body(&request, room)?))
             .await?;
         if answer.status != StatusCode::OK {

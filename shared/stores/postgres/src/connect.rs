@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
-use rustls::ClientConfig;
-use rustls::RootCertStore;
+use rustls::client::WantsClientCert;
 use rustls::crypto::aws_lc_rs;
-use rustls_pki_types::CertificateDer;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, Config, SimpleQueryMessage};
@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::failure;
 use crate::session::Session;
-use crate::url::{ServerUrl, Tls};
+use crate::url::{ClientFiles, ServerUrl, Tls};
 
 /// How long a connection to one host may take, with TLS and login.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -88,6 +88,14 @@ pub enum ConnectError {
         /// What is wrong.
         why: String,
     },
+    /// The client's certificate or key cannot be used.
+    #[error("sslcert and sslkey: {}: {why}", path.display())]
+    Client {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// The system has no certificates of authorities.
     #[error("the system has no certificates of authorities; name a file with sslrootcert")]
     NoAuthorities,
@@ -136,7 +144,7 @@ impl Facts {
 }
 
 impl Server {
-    /// The server of this URL. Reads the certificates of its authorities.
+    /// The server of this URL. Reads the certificates of its authorities, and the client's certificate and key.
     ///
     /// # Errors
     /// When those cannot be used.
@@ -302,7 +310,9 @@ fn refused(error: &tokio_postgres::Error) -> ConnectError {
 fn tls(tls: &Tls) -> Result<ClientConfig, ConnectError> {
     let roots = match tls {
         Tls::Off => RootCertStore::empty(),
-        Tls::VerifyFull(None) => {
+        Tls::VerifyFull {
+            authorities: None, ..
+        } => {
             let mut roots = RootCertStore::empty();
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             if roots.is_empty() {
@@ -310,14 +320,41 @@ fn tls(tls: &Tls) -> Result<ClientConfig, ConnectError> {
             }
             roots
         }
-        Tls::VerifyFull(Some(path)) => authorities(path)?,
+        Tls::VerifyFull {
+            authorities: Some(path),
+            ..
+        } => authorities(path)?,
     };
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| ConnectError::Unreachable(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
+        .with_root_certificates(roots);
+    match tls {
+        Tls::VerifyFull {
+            client: Some(files),
+            ..
+        } => with_client(config, files),
+        _ => Ok(config.with_no_client_auth()),
+    }
+}
+
+/// TLS with the certificate and key of these files, which are read now.
+fn with_client(
+    config: ConfigBuilder<ClientConfig, WantsClientCert>,
+    files: &ClientFiles,
+) -> Result<ClientConfig, ConnectError> {
+    let refused = |path: &Path, why: String| ConnectError::Client {
+        path: path.to_owned(),
+        why,
+    };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&files.certificate)
+        .and_then(Iterator::collect)
+        .map_err(|error| refused(&files.certificate, error.to_string()));
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .map_err(|error| refused(&files.key, error.to_string()))?;
+    config
+        .with_client_auth_cert(chain?, key)
+        .map_err(|error| refused(&files.certificate, error.to_string()))
 }
 
 fn authorities(path: &Path) -> Result<RootCertStore, ConnectError> {

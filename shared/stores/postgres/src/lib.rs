@@ -98,6 +98,24 @@ impl PostgresTable {
         let (session, facts) = server.connect(None).await?;
         schema::prepare(session, server.name()).await?;
         facts.log(server.name());
+        Self::over(server, connections, clock)
+    }
+
+    /// As [`PostgresTable::open`], for tables that must exist and be up to date. Opening them changes nothing.
+    ///
+    /// # Errors
+    /// [`OpenError`], with a text that tells the operator what to do.
+    pub async fn open_existing(
+        server: Server,
+        connections: usize,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
+        let (session, _) = server.connect(None).await?;
+        schema::must_be_newest(&session, server.name()).await?;
+        Self::over(server, connections, clock)
+    }
+
+    fn over(server: Server, connections: usize, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let pool = Pool::builder(Sessions(server))
             .max_size(connections.max(1))
             .runtime(deadpool::Runtime::Tokio1)

@@ -46,6 +46,28 @@ pub enum OpenError {
         /// The newest schema version that this release knows.
         known: i32,
     },
+    /// The database has no tables of Keyway, and none may be made.
+    #[error(
+        "the database at {server} holds no deployment; check the URL's database and search_path; `keyway serve --postgres` \
+         makes one"
+    )]
+    Missing {
+        /// The hosts.
+        server: String,
+    },
+    /// An older release of Keyway wrote the tables, and they may not be changed.
+    #[error(
+        "the database at {server} has schema version {found}, and this release uses version {known}; start a server of this \
+         release once, which brings the tables up to date"
+    )]
+    Older {
+        /// The hosts.
+        server: String,
+        /// The database's schema version.
+        found: i32,
+        /// The schema version that this release uses.
+        known: i32,
+    },
     /// The user may not make the tables or use them.
     #[error(
         "the user may not make or use the tables at {server}: {told}; make the user the database's owner, or grant CREATE on \
@@ -75,30 +97,56 @@ pub(crate) async fn prepare(session: Session, server: &str) -> Result<(), OpenEr
     prepare_with(session, server, MIGRATIONS).await
 }
 
+/// Refuses a database whose schema is not the newest, and changes nothing.
+pub(crate) async fn must_be_newest(session: &Session, server: &str) -> Result<(), OpenError> {
+    let known = newest(MIGRATIONS);
+    let found = version(session.client()).await;
+    match found.map_err(|error| failed(server, &error))? {
+        0 => Err(OpenError::Missing {
+            server: server.to_owned(),
+        }),
+        found if found < known => Err(OpenError::Older {
+            server: server.to_owned(),
+            found,
+            known,
+        }),
+        found => check(server, found, known).map(drop),
+    }
+}
+
+fn newest(migrations: &[&str]) -> i32 {
+    i32::try_from(migrations.len()).unwrap_or(i32::MAX)
+}
+
+fn failed(server: &str, error: &Error) -> OpenError {
+    let (server, told) = (server.to_owned(), failure::told(error));
+    if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+        OpenError::Forbidden { server, told }
+    } else {
+        OpenError::Server { server, told }
+    }
+}
+
+/// Refuses the schema of a newer release.
+fn check(server: &str, found: i32, known: i32) -> Result<i32, OpenError> {
+    if found > known {
+        return Err(OpenError::Newer {
+            server: server.to_owned(),
+            found,
+            known,
+        });
+    }
+    Ok(found)
+}
+
 async fn prepare_with(
     mut session: Session,
     server: &str,
     migrations: &[&str],
 ) -> Result<(), OpenError> {
-    let failed = |error: Error| {
-        let (server, told) = (server.to_owned(), failure::told(&error));
-        if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
-            OpenError::Forbidden { server, told }
-        } else {
-            OpenError::Server { server, told }
-        }
-    };
-    let known = i32::try_from(migrations.len()).unwrap_or(i32::MAX);
-    let check = |found: i32| {
-        if found > known {
-            return Err(OpenError::Newer {
-                server: server.to_owned(),
-                found,
-                known,
-            });
-        }
-        Ok(found)
-    };
+    let failed = |error: Error| failed(server, &error);
+    let known = newest(migrations);
+    let check = |found: i32| check(server, found, known);
     // Most starts find the schema as it should be. They need no lock and no right to change it.
     if check(version(session.client()).await.map_err(failed)?)? == known {
         return Ok(());

@@ -28,7 +28,17 @@ pub(crate) enum Tls {
     /// Not at all: all hosts are sockets or loopback addresses of this machine.
     Off,
     /// By TLS, with a certificate for the host's name of one of the authorities in this file, or of the system's.
-    VerifyFull(Option<PathBuf>),
+    VerifyFull {
+        authorities: Option<PathBuf>,
+        client: Option<ClientFiles>,
+    },
+}
+
+/// The files of the certificate by which a server knows Keyway, and of its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClientFiles {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 /// What is wrong with a URL. No text repeats the URL, which may hold a password.
@@ -62,6 +72,12 @@ pub enum UrlError {
     /// An authority for a connection without TLS.
     #[error("sslrootcert belongs to sslmode=verify-full")]
     UnusedAuthority,
+    /// A client's certificate for a connection without TLS.
+    #[error("sslcert and sslkey belong to sslmode=verify-full")]
+    UnusedClient,
+    /// A client's certificate without its key, or a key without a certificate.
+    #[error("sslcert and sslkey must be given together")]
+    HalfClient,
     /// A password where tools and logs do not expect one.
     #[error(
         "the password stands before the @ of the URL, or in a file, and not among the parameters"
@@ -148,6 +164,8 @@ impl fmt::Debug for ServerUrl {
 struct Own {
     mode: Option<String>,
     authorities: Option<String>,
+    certificate: Option<String>,
+    key: Option<String>,
     names_target: bool,
 }
 
@@ -170,6 +188,8 @@ impl Own {
             match name {
                 "sslmode" => own.mode = Some(decoded()?),
                 "sslrootcert" => own.authorities = Some(decoded()?),
+                "sslcert" => own.certificate = Some(decoded()?),
+                "sslkey" => own.key = Some(decoded()?),
                 "password" => return Err(UrlError::PasswordParameter),
                 "target_session_attrs" => {
                     own.names_target = true;
@@ -194,13 +214,27 @@ impl Own {
             (false, Some(host), _) => Err(UrlError::PlainNetwork(text(host))),
             (true, _, Some(socket)) => Err(UrlError::TlsOverSocket(text(socket))),
             (false, ..) if self.authorities.is_some() => Err(UrlError::UnusedAuthority),
+            (false, ..) if self.client()?.is_some() => Err(UrlError::UnusedClient),
             (false, ..) => Ok(Tls::Off),
-            (true, ..) => Ok(Tls::VerifyFull(
-                self.authorities
+            (true, ..) => Ok(Tls::VerifyFull {
+                authorities: self
+                    .authorities
                     .as_deref()
                     .filter(|file| *file != "system")
                     .map(PathBuf::from),
-            )),
+                client: self.client()?,
+            }),
+        }
+    }
+
+    fn client(&self) -> Result<Option<ClientFiles>, UrlError> {
+        match (&self.certificate, &self.key) {
+            (None, None) => Ok(None),
+            (Some(certificate), Some(key)) => Ok(Some(ClientFiles {
+                certificate: certificate.into(),
+                key: key.into(),
+            })),
+            _ => Err(UrlError::HalfClient),
         }
     }
 }
@@ -243,7 +277,7 @@ fn of_host(parsed: &Config, host: &Host, index: usize, port: u16, tls: &Tls) -> 
         .ssl_negotiation(parsed.get_ssl_negotiation())
         .ssl_mode(match tls {
             Tls::Off => SslMode::Disable,
-            Tls::VerifyFull(_) => SslMode::Require,
+            Tls::VerifyFull { .. } => SslMode::Require,
         });
     config
 }
@@ -277,6 +311,13 @@ mod tests {
         url.parse::<ServerUrl>().unwrap_err()
     }
 
+    fn verified(authorities: Option<PathBuf>, client: Option<ClientFiles>) -> Tls {
+        Tls::VerifyFull {
+            authorities,
+            client,
+        }
+    }
+
     #[test]
     fn network_is_verified_unless_the_url_says_otherwise() {
         for url in [
@@ -285,7 +326,7 @@ mod tests {
             "postgres://kms@db1.example.com,db2.example.com:5433/keyway?sslmode=verify-full&sslrootcert=system",
         ] {
             let server: ServerUrl = url.parse().unwrap();
-            assert_eq!(server.tls, Tls::VerifyFull(None), "{url}");
+            assert_eq!(server.tls, verified(None, None), "{url}");
             assert_eq!(server.name(), "db1.example.com:5432,db2.example.com:5433");
             assert_eq!(server.hosts.len(), 2);
             for config in &server.hosts {
@@ -298,7 +339,14 @@ mod tests {
         let url = "postgres://kms@db/keyway?sslrootcert=/etc/ssl/my%20ca.pem";
         let server: ServerUrl = url.parse().unwrap();
         let file = PathBuf::from("/etc/ssl/my ca.pem");
-        assert_eq!(server.tls, Tls::VerifyFull(Some(file)));
+        assert_eq!(server.tls, verified(Some(file), None));
+        let url = "postgres://kms@db/keyway?sslcert=/etc/kms.crt&sslkey=/etc/kms.key";
+        let server: ServerUrl = url.parse().unwrap();
+        let client = ClientFiles {
+            certificate: "/etc/kms.crt".into(),
+            key: "/etc/kms.key".into(),
+        };
+        assert_eq!(server.tls, verified(None, Some(client)));
     }
 
     #[test]
@@ -317,7 +365,7 @@ mod tests {
         let server: ServerUrl = "postgres://kms@127.0.0.1/keyway?sslmode=verify-full"
             .parse()
             .unwrap();
-        assert_eq!(server.tls, Tls::VerifyFull(None));
+        assert_eq!(server.tls, verified(None, None));
     }
 
     #[test]
@@ -338,6 +386,14 @@ mod tests {
             refused("postgres://kms@localhost/keyway?sslrootcert=ca.pem"),
             UrlError::UnusedAuthority
         );
+        assert_eq!(
+            refused("postgres://kms@localhost/keyway?sslcert=c&sslkey=k"),
+            UrlError::UnusedClient
+        );
+        for half in ["sslcert=c", "sslkey=k"] {
+            let url = format!("postgres://kms@db/keyway?{half}");
+            assert_eq!(refused(&url), UrlError::HalfClient);
+        }
         for target in ["any", "read-only"] {
             let url = format!("postgres://kms@db/keyway?target_session_attrs={target}");
             assert_eq!(refused(&url), UrlError::Target);
