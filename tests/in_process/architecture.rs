@@ -59,7 +59,7 @@ fn dependency_between_crates_is_an_allowed_one() {
             ],
         ),
         ("aws", &["domain"]),
-        ("logging", &[]),
+        ("logging", &["http"]),
         ("import", &["dialects", "auth", "domain"]),
         ("buckets", &["aws", "domain"]),
         ("reencryption", &["aws", "http", "domain", "crypto"]),

@@ -3,6 +3,7 @@
 
 mod bom;
 mod cors;
+mod current;
 mod memory;
 mod observer;
 mod page;
@@ -20,6 +21,7 @@ mod uncached;
 
 pub use bom::without_bom;
 pub use cors::{Cors, NotAnOrigin};
+pub use current::{CurrentRequest, RequestId};
 pub use memory::{BodyMemory, Connection};
 pub use observer::{
     Answered, Class, Context, Item, Observer, Operation, Outcome, Stopwatch, Subject, Trace,

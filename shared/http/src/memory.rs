@@ -1,9 +1,10 @@
 //! The memory limit for request bodies that are being read and handled.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -183,6 +184,7 @@ pub struct Connection(Option<Arc<Shared>>);
 struct Shared {
     is_proven: AtomicBool,
     unproven: Budget,
+    sender: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 impl Connection {
@@ -196,7 +198,16 @@ impl Connection {
         Self(Some(Arc::new(Shared {
             is_proven: AtomicBool::new(false),
             unproven: Budget::new(Self::UNPROVEN),
+            sender: OnceLock::new(),
         })))
+    }
+
+    /// What a dialect knows of the connection's other end, which is the same for all requests of the connection. The first
+    /// call makes it. `None` without a connection, and for another type than that of the first call.
+    pub fn sender<T: Send + Sync + 'static>(&self, make: impl FnOnce() -> T) -> Option<&T> {
+        let shared = self.0.as_ref()?;
+        let sender = shared.sender.get_or_init(|| Box::new(make()));
+        sender.downcast_ref()
     }
 
     /// Whether a caller whom the deployment knows has authenticated on it.
@@ -378,5 +389,21 @@ impl Drop for Room<'_> {
     fn drop(&mut self) {
         self.prove();
         self.memory.all.give_back(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sender_of_a_connection_is_made_once() {
+        let connection = Connection::new();
+        let of_request = connection.clone();
+        assert_eq!(of_request.sender(|| 1), Some(&1));
+        assert_eq!(connection.sender(|| 2), Some(&1));
+        assert_eq!(connection.sender(|| "other"), None);
+        assert_eq!(Connection::new().sender(|| 3), Some(&3));
+        assert_eq!(Connection::NONE.sender(|| 4), None);
     }
 }

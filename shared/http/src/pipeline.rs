@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, request};
-use tracing::Instrument;
 
+use crate::current::{CurrentRequest, RequestId};
 use crate::memory::{BodyMemory, Connection, OVERHEAD, PIECE, Room};
 use crate::observer::{Answered, Observers, Operation, Subject, Trace, TraceHeaders};
 use crate::query::{Query, QueryError};
@@ -36,7 +36,7 @@ pub type Handler<D> = Box<
 /// An authenticated and authorized request, as a handler gets it.
 pub struct Call<D: Dialect> {
     /// The request's id.
-    pub request_id: String,
+    pub request_id: RequestId,
     /// The request.
     pub request: Request,
     /// The mount's prefix that the path is below.
@@ -293,15 +293,14 @@ impl<D: Dialect> Mount<D> {
         };
         record.route = Some(route.path);
         record.operation = self.dialect.operation(route, &parts);
-        let span = tracing::info_span!(
-            "request",
-            request_id = record.start.request_id,
-            dialect = record.dialect,
-            operation = record.operation.name,
-            trace = record.traces.first(),
-        );
-        self.run(route, params, parts, body, peer, record)
-            .instrument(span)
+        let current = CurrentRequest {
+            id: record.start.request_id,
+            dialect: record.dialect,
+            operation: record.operation.name,
+            trace: record.traces.first().cloned(),
+        };
+        current
+            .scope(self.run(route, params, parts, body, peer, record))
             .await
     }
 
@@ -384,7 +383,7 @@ impl<D: Dialect> Mount<D> {
             .await
             .map_err(|_| Rejection::Unrecorded)?;
         (route.run)(Call {
-            request_id: record.start.request_id.to_owned(),
+            request_id: record.start.request_id,
             request,
             prefix: record.prefix.unwrap_or_default(),
             params,
@@ -483,9 +482,8 @@ impl Traces {
         }
     }
 
-    fn first(&self) -> Option<&str> {
-        let told = self.told();
-        told.x_ray.or(told.w3c)
+    fn first(&self) -> Option<&HeaderValue> {
+        self.x_ray.as_ref().or(self.w3c.as_ref())
     }
 }
 
@@ -497,7 +495,7 @@ fn is_trace(value: &HeaderValue) -> bool {
 /// A received request.
 #[derive(Clone, Copy)]
 pub(crate) struct RequestStart<'a> {
-    pub(crate) request_id: &'a str,
+    pub(crate) request_id: RequestId,
     pub(crate) observers: &'a Observers,
     pub(crate) memory: &'a BodyMemory,
     /// The stopwatch's time at the start.
@@ -558,7 +556,7 @@ impl<'a> RequestRecord<'a> {
 
     fn line(&self) -> RequestLine<'_> {
         RequestLine {
-            request_id: self.start.request_id,
+            request_id: &self.start.request_id,
             method: &self.method,
             raw_path: self.uri.path(),
             path: self.path(),
@@ -579,7 +577,7 @@ impl<'a> RequestRecord<'a> {
 
     fn answered(&self, status: StatusCode, error: Option<&'static str>) -> Answered<'_> {
         Answered {
-            request_id: self.start.request_id,
+            request_id: &self.start.request_id,
             dialect: self.dialect,
             operation: self.operation,
             method: &self.method,
@@ -628,7 +626,7 @@ impl<'a> RequestRecord<'a> {
         let (status, error) = (StatusCode::GATEWAY_TIMEOUT, Answered::TIMED_OUT);
         self.unanswered = (status, error);
         tracing::warn!(
-            request_id = self.start.request_id,
+            request_id = &*self.start.request_id,
             dialect = self.dialect,
             operation = self.operation.name,
             timeout_seconds = limit.as_secs_f64(),
@@ -640,6 +638,24 @@ impl<'a> RequestRecord<'a> {
         }
         TimedOut::response()
     }
+}
+
+/// The future's result, or `None` if it takes longer. Most answers never wait, and get no timer.
+async fn within<F: Future>(limit: Duration, mut future: Pin<&mut F>) -> Option<F::Output> {
+    let mut timer = pin!(None);
+    poll_fn(|context| {
+        if let Poll::Ready(output) = future.as_mut().poll(context) {
+            return Poll::Ready(Some(output));
+        }
+        if timer.is_none() {
+            timer.set(Some(tokio::time::sleep(limit)));
+        }
+        match timer.as_mut().as_pin_mut() {
+            Some(timer) => timer.poll(context).map(|()| None),
+            None => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// How long observers may take to record a request that timed out. The timeout of functions in template.yaml leaves time
@@ -862,10 +878,10 @@ impl<D: Dialect> AnyMount for Mount<D> {
             let timeout = self.timeout(&found);
             let mut record = RequestRecord::of(start, self.dialect.name(), prefix, &parts, &peer);
             let response = {
-                let mut answer = pin!(self.answer(parts, body, peer, found, &mut record));
+                let answer = pin!(self.answer(parts, body, peer, found, &mut record));
                 match timeout {
                     None => Some(answer.await),
-                    Some(limit) => tokio::time::timeout(limit, answer.as_mut()).await.ok(),
+                    Some(limit) => within(limit, answer).await,
                 }
             };
             match response {

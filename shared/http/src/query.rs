@@ -65,14 +65,17 @@ fn form_decode(text: &str) -> Result<String, QueryError> {
     } else {
         text.into()
     };
-    percent_decode(&spaced)
+    percent_decode(&spaced).map(Cow::into_owned)
 }
 
 /// Decodes percent-encoding once and strictly.
 ///
 /// # Errors
 /// [`QueryError::Encoding`].
-pub fn percent_decode(text: &str) -> Result<String, QueryError> {
+pub fn percent_decode(text: &str) -> Result<Cow<'_, str>, QueryError> {
+    if !text.contains('%') {
+        return Ok(Cow::Borrowed(text));
+    }
     let mut rest = text.split('%');
     rest.next();
     let whole = |escape: &str| {
@@ -84,10 +87,9 @@ pub fn percent_decode(text: &str) -> Result<String, QueryError> {
     if !rest.all(whole) {
         return Err(QueryError::Encoding);
     }
-    match percent_decode_str(text).decode_utf8() {
-        Ok(decoded) => Ok(decoded.into_owned()),
-        Err(_) => Err(QueryError::Encoding),
-    }
+    percent_decode_str(text)
+        .decode_utf8()
+        .map_err(|_| QueryError::Encoding)
 }
 
 #[cfg(test)]

@@ -236,7 +236,7 @@ impl<D: Dialect> Router<D> {
         let params = hit
             .params
             .iter()
-            .map(|(name, raw)| Ok((name.to_owned(), percent_decode(raw)?)));
+            .map(|(name, raw)| Ok((name.to_owned(), percent_decode(raw)?.into_owned())));
         Some((*hit.value, params.collect::<Result<_, _>>().map(Params)))
     }
 

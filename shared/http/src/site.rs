@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, request};
 
 use crate::cors::Cors;
+use crate::current::RequestId;
 use crate::memory::BodyMemory;
 use crate::observer::{Observer, Observers, Operation, Stopwatch};
 use crate::pipeline::{
@@ -28,7 +31,7 @@ pub struct Site {
     observers: Observers,
     memory: Arc<BodyMemory>,
     /// The first half of each request's id.
-    instance: String,
+    instance: u64,
     served: AtomicU64,
 }
 
@@ -56,7 +59,7 @@ impl Site {
             cors: Cors::Off,
             observers: Observers::default(),
             memory: Arc::default(),
-            instance: format!("{instance:016x}"),
+            instance,
             served: AtomicU64::new(0),
         }
         .claimed_by(&first)
@@ -123,53 +126,52 @@ impl Site {
         response
     }
 
-    fn next_id(&self) -> String {
-        let number = self.served.fetch_add(1, Ordering::Relaxed);
-        format!("{}{number:016x}", self.instance)
+    fn next_id(&self) -> RequestId {
+        RequestId::new(self.instance, self.served.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Answers one request.
-    pub async fn respond(&self, request: http::Request<Body>, peer: Peer) -> Response<Bytes> {
-        let at = self.observers.now();
-        let request_id = self.next_id();
+    /// Answers one request. Until the first poll this reads only the request's head. The future is small: what a request
+    /// needs is in one allocation behind it.
+    pub fn respond(
+        &self,
+        request: http::Request<Body>,
+        peer: Peer,
+    ) -> impl Future<Output = Response<Bytes>> + Send {
         let start = RequestStart {
-            request_id: &request_id,
+            request_id: self.next_id(),
             observers: &self.observers,
             memory: &self.memory,
-            at,
+            at: self.observers.now(),
             base: 0,
         };
         let (parts, body) = request.into_parts();
         let origin = self.cors.admitted(&parts.headers);
-        let asked = origin
+        let preflight = origin
             .as_ref()
             .and_then(|_| Cors::preflight(&parts.method, &parts.headers));
-        let mut response = match asked {
-            Some(response) => {
-                let (dialect, operation) = PREFLIGHT;
-                let mut record = RequestRecord::of(start, dialect, None, &parts, &peer);
-                record.operation = operation;
-                record.tell(response.status(), None).await;
-                response
-            }
-            None => self.dispatch(parts, body, peer, start).await,
+        let answer = match preflight {
+            Some(response) => preflighted(response, parts, peer, start).boxed(),
+            None => self.dispatch(parts, body, peer, start),
         };
-        if let Some(origin) = origin {
-            Cors::admit(origin, response.headers_mut());
+        async move {
+            let mut response = answer.await;
+            if let Some(origin) = origin {
+                Cors::admit(origin, response.headers_mut());
+            }
+            if let Ok(id) = HeaderValue::from_str(&start.request_id) {
+                response.headers_mut().insert(REQUEST_ID, id);
+            }
+            response
         }
-        if let Ok(id) = HeaderValue::from_str(&request_id) {
-            response.headers_mut().insert(REQUEST_ID, id);
-        }
-        response
     }
 
-    async fn dispatch(
-        &self,
+    fn dispatch<'a>(
+        &'a self,
         parts: request::Parts,
         body: Body,
         peer: Peer,
-        mut start: RequestStart<'_>,
-    ) -> Response<Bytes> {
+        mut start: RequestStart<'a>,
+    ) -> BoxFuture<'a, Response<Bytes>> {
         let base = parts
             .extensions
             .get::<BasePath>()
@@ -181,7 +183,7 @@ impl Site {
             }
             None => (self.first.as_ref(), NOTHING),
         };
-        mount.respond(parts, body, peer, matched, start).await
+        mount.respond(parts, body, peer, matched, start)
     }
 
     /// The mount that answers: the one with a route for this path and method; of several, the one with the longest prefix,
@@ -233,6 +235,20 @@ impl Site {
             .find(knows)
             .or_else(|| refusals.into_iter().next())
     }
+}
+
+/// Tells the observers of the answer to a preflight request.
+async fn preflighted(
+    response: Response<Bytes>,
+    parts: request::Parts,
+    peer: Peer,
+    start: RequestStart<'_>,
+) -> Response<Bytes> {
+    let (dialect, operation) = PREFLIGHT;
+    let mut record = RequestRecord::of(start, dialect, None, &parts, &peer);
+    record.operation = operation;
+    record.tell(response.status(), None).await;
+    response
 }
 
 const NOTHING: Matched = Matched {

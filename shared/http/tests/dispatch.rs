@@ -114,7 +114,7 @@ fn site() -> Site {
     .with(Mount::page("page", &["/page"], |_| true, Vec::new()).unwrap())
 }
 
-async fn ask(site: &Site, method: &str, path: &str, base: &str, header: Option<&str>) -> String {
+fn to_site(method: &str, path: &str, base: &str, header: Option<&str>) -> http::Request<Body> {
     let mut request = http::Request::builder()
         .method(method)
         .uri(format!("{base}{path}"))
@@ -123,9 +123,25 @@ async fn ask(site: &Site, method: &str, path: &str, base: &str, header: Option<&
         request = request.header(header, "x");
     }
     let body: Body = Box::pin(Full::new(Bytes::new()).map_err(|never| match never {}));
-    let peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false);
-    let answer = site.respond(request.body(body).unwrap(), peer).await;
+    request.body(body).unwrap()
+}
+
+const PEER: Peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false);
+
+async fn ask(site: &Site, method: &str, path: &str, base: &str, header: Option<&str>) -> String {
+    let request = to_site(method, path, base, header);
+    let answer = site.respond(request, PEER).await;
     String::from_utf8(answer.into_body().to_vec()).unwrap()
+}
+
+/// Runtimes move and store this future.
+#[test]
+fn future_of_a_request_is_smaller_than_its_head() {
+    let site = site();
+    let request = to_site("GET", "/a/v1/keys", "", None);
+    let head = size_of_val(&request);
+    let answer = site.respond(request, PEER);
+    assert!(size_of_val(&answer) <= head, "{}", size_of_val(&answer));
 }
 
 #[tokio::test]

@@ -1,20 +1,19 @@
 //! The log: one line for each event, on standard output.
 
-mod span_fields;
-
-use std::fmt::{self, Write};
+use std::cell::RefCell;
+use std::fmt::{Debug, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
+use keyway_http::CurrentRequest;
 use tokio::sync::broadcast;
 use tracing::field::{Field, Visit};
+use tracing::span::EnteredSpan;
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
-
-use span_fields::SpanFields;
+use tracing_subscriber::{Layer, fmt};
 
 /// How the log's lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -70,13 +69,46 @@ struct Text {
 }
 
 impl Visit for Text {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         // Writing to a string cannot fail.
         if field.name() == "message" {
             write!(self.message, "{value:?}").ok();
         } else {
             write!(self.fields, " {}={value:?}", field.name()).ok();
         }
+    }
+}
+
+thread_local! {
+    static REQUEST: RefCell<Option<EnteredSpan>> = const { RefCell::new(None) };
+}
+
+/// Gives each line that is logged for a request a span with the request's fields. The span lasts as long as the line: most
+/// requests log nothing, and a span of each would cost as much as reading its head.
+enum RequestSpan {
+    /// The layer below the one that writes the line.
+    Opened,
+    /// The layer above it.
+    Closed,
+}
+
+impl<S: Subscriber> Layer<S> for RequestSpan {
+    fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
+        let span = match self {
+            Self::Opened => CurrentRequest::seen(|request| {
+                tracing::error_span!(
+                    target: "keyway_http",
+                    "request",
+                    request_id = &*request.id,
+                    dialect = request.dialect,
+                    operation = request.operation,
+                    trace = request.trace(),
+                )
+                .entered()
+            }),
+            Self::Closed => None,
+        };
+        REQUEST.set(span);
     }
 }
 
@@ -121,34 +153,28 @@ pub fn start_log(
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     check_levels(filter)?;
     let wanted: Targets = filter.parse()?;
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(Level::TRACE)
-        .with_target(false);
     let own = filter_fn(|metadata| {
         let target = metadata.target();
         let is_quoting = QUOTING.iter().any(|quoting| target.starts_with(quoting));
         (*metadata.level() <= Level::INFO || target.starts_with("keyway")) && !is_quoting
     });
-    match format {
-        LogFormat::Json => builder
-            .json()
-            .flatten_event(true)
-            .with_current_span(true)
-            .with_span_list(false)
-            .fmt_fields(SpanFields)
-            .finish()
-            .with(Told)
-            .with(wanted)
-            .with(own)
-            .try_init()?,
-        LogFormat::Text => builder
-            .with_ansi(false)
-            .finish()
-            .with(Told)
-            .with(wanted)
-            .with(own)
-            .try_init()?,
-    }
+    let (json, text) = match format {
+        LogFormat::Json => {
+            let json = fmt::layer().with_target(false).json();
+            let json = json.flatten_event(true).with_span_list(false);
+            (Some(json), None)
+        }
+        LogFormat::Text => (None, Some(fmt::layer().with_target(false).with_ansi(false))),
+    };
+    tracing_subscriber::registry()
+        .with(RequestSpan::Opened)
+        .with(json)
+        .with(text)
+        .with(RequestSpan::Closed)
+        .with(Told)
+        .with(wanted)
+        .with(own)
+        .try_init()?;
     Ok(())
 }
 

@@ -1,10 +1,13 @@
 //! The families of metrics, grouped by subject. Each group registers its own.
 
+use std::sync::Arc;
+
 use prometheus::{
     Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, Result,
 };
 
+use crate::answers::{Answers, Durations};
 use crate::{added, emf};
 
 /// Buckets of a request's duration, in seconds. They are fine around 50 microseconds: a data key of a cached key takes that.
@@ -54,12 +57,12 @@ impl Families<'_> {
 pub(crate) struct Requests {
     pub(crate) answered: IntCounterVec,
     pub(crate) outcomes: IntCounterVec,
-    pub(crate) seconds: HistogramVec,
+    pub(crate) seconds: Durations,
     pub(crate) in_flight: IntGauge,
 }
 
 impl Requests {
-    pub(crate) fn new(registry: &Registry) -> Result<Self> {
+    pub(crate) fn new(registry: &Registry, all: &Arc<Answers>) -> Result<Self> {
         let families = Families(registry);
         Ok(Self {
             answered: families.counters(
@@ -72,10 +75,10 @@ impl Requests {
                 "Answers to requests: success, refused (4xx) or failed (5xx).",
                 &[emf::OUTCOME],
             )?,
-            seconds: families.histograms(
-                "keyway_request_duration_seconds",
-                "How long requests took.",
-                &["dialect", "operation"],
+            seconds: Durations::by_operation(
+                registry,
+                all,
+                ("keyway_request_duration_seconds", "How long requests took."),
                 &REQUEST_SECONDS,
             )?,
             in_flight: families.gauge(

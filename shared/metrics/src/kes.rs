@@ -1,14 +1,15 @@
 //! The metrics of KES, by its names. Keyway's own are not among them: KES's clients refuse a family with more than one
 //! series, except the three counters of requests.
 
-use keyway_domain::machine::MachineFacts;
-use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-};
+use std::sync::Arc;
 
+use keyway_domain::machine::MachineFacts;
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use crate::answers::{Answers, Durations};
 use crate::{added, signed};
 
-const SECONDS: [f64; 10] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 3.0, 5.0, 10.0];
+pub(crate) const SECONDS: [f64; 10] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 3.0, 5.0, 10.0];
 
 pub(crate) struct OfKes {
     pub(crate) registry: Registry,
@@ -16,7 +17,6 @@ pub(crate) struct OfKes {
     pub(crate) error: IntCounterVec,
     pub(crate) failure: IntCounterVec,
     pub(crate) active: IntGauge,
-    pub(crate) seconds: Histogram,
     pub(crate) audit_events: IntCounter,
     pub(crate) error_events: IntCounter,
     up_time: Gauge,
@@ -29,7 +29,7 @@ pub(crate) struct OfKes {
 }
 
 impl OfKes {
-    pub(crate) fn new() -> prometheus::Result<Self> {
+    pub(crate) fn new(answers: &Arc<Answers>) -> prometheus::Result<Self> {
         let registry = Registry::new();
         let gauge = |name: &str, help: &str| added(&registry, IntGauge::new(name, help));
         let counter = |name: &str, help: &str| added(&registry, IntCounter::new(name, help));
@@ -42,6 +42,9 @@ impl OfKes {
             counters.with_label_values(&[first]);
             prometheus::Result::Ok(counters)
         };
+        let time = "kes_http_response_time";
+        let help = "Histogram of request response times spawning from 10ms to 10s.";
+        Durations::of_kes(&registry, answers, (time, help), &SECONDS)?;
         Ok(Self {
             success: by_code(
                 "kes_http_request_success",
@@ -61,16 +64,6 @@ impl OfKes {
             active: gauge(
                 "kes_http_request_active",
                 "Number of active requests that are not finished, yet.",
-            )?,
-            seconds: added(
-                &registry,
-                Histogram::with_opts(
-                    HistogramOpts::new(
-                        "kes_http_response_time",
-                        "Histogram of request response times spawning from 10ms to 10s.",
-                    )
-                    .buckets(SECONDS.to_vec()),
-                ),
             )?,
             audit_events: counter(
                 "kes_log_audit_events",

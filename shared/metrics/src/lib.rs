@@ -3,6 +3,7 @@
 //! Labels have few values: dialects, operations, classes. None is a key, a caller or an address, so that the number of
 //! series is bounded whatever clients send.
 
+mod answers;
 mod emf;
 mod families;
 mod kes;
@@ -27,11 +28,11 @@ pub use emf::{Emf, Export, Say};
 pub use mount::{Open, PATH, mount};
 pub use ports::{CountedSecrets, CountedTable, CountedVaults, CountedWrapper, TableCalls};
 
+use answers::Answers;
 use families::{
     AuditLog, Backends, Cache, Connections, Process, REQUEST_SECONDS, Records, Requests,
 };
 use kes::OfKes;
-use observer::KnownSeries;
 
 /// The figures of an audit log.
 #[derive(Debug, Clone, Copy, Default)]
@@ -53,7 +54,7 @@ pub struct Metrics {
     ours: Registry,
     of_kes: OfKes,
     requests: Requests,
-    known_series: KnownSeries,
+    answers: Arc<Answers>,
     backends: Backends,
     records: Records,
     cache: Cache,
@@ -85,10 +86,11 @@ impl Metrics {
         commit: &str,
     ) -> prometheus::Result<Arc<Self>> {
         let ours = Registry::new();
+        let answers = Answers::new(REQUEST_SECONDS.iter().chain(&kes::SECONDS));
         Ok(Arc::new(Self {
-            of_kes: OfKes::new()?,
-            requests: Requests::new(&ours)?,
-            known_series: KnownSeries::default(),
+            of_kes: OfKes::new(&answers)?,
+            requests: Requests::new(&ours, &answers)?,
+            answers,
             backends: Backends::new(&ours)?,
             records: Records::new(&ours)?,
             cache: Cache::new(&ours)?,
@@ -194,6 +196,10 @@ impl Metrics {
         for source in sources.iter() {
             source(self);
         }
+        self.answers.catch_up();
+        let [of_kes, others] = self.answers.active();
+        self.of_kes.active.set(signed(of_kes));
+        self.requests.in_flight.set(signed(of_kes + others));
         drop(sources);
         let facts = self.machine.facts();
         self.process.up_seconds.set(facts.up.as_secs_f64());

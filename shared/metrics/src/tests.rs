@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use http::{Method, StatusCode};
 use keyway_domain::janitor::KeyCounts;
 use keyway_domain::ports::{Clock, Consistency, Kind, TableReader};
@@ -22,6 +23,20 @@ async fn request(
     status: u16,
     error: Option<&'static str>,
 ) {
+    request_of(metrics, dialect, operation, status, error, MICROSECONDS).await;
+}
+
+/// How long most requests of these tests take.
+const MICROSECONDS: u64 = 60;
+
+async fn request_of(
+    metrics: &Metrics,
+    dialect: &'static str,
+    operation: &'static str,
+    status: u16,
+    error: Option<&'static str>,
+    microseconds: u64,
+) {
     metrics.began(dialect);
     let told = Answered {
         request_id: "1",
@@ -36,7 +51,7 @@ async fn request(
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         traces: TraceHeaders::default(),
         status: StatusCode::from_u16(status).unwrap(),
-        elapsed: Duration::from_micros(60),
+        elapsed: Duration::from_micros(microseconds),
         subject: &Subject::default(),
         error,
     };
@@ -193,6 +208,82 @@ async fn kes_figures_have_its_names_and_one_series_a_family() {
         assert_eq!(series_of.get(name), Some(&value), "{name}\n{text}");
     }
     assert!(!text.contains("keyway_"));
+}
+
+#[tokio::test]
+async fn duration_counts_in_the_buckets_of_each_family() {
+    let metrics = metrics();
+    // At a bound, between two bounds that only KES has, and above every bound.
+    for microseconds in [25, 2_000_000, 11_000_000] {
+        let told = request_of(&metrics, "kes", "kms:Decrypt", 200, None, microseconds);
+        told.await;
+    }
+    let (text, of_kes) = (metrics.text().unwrap(), metrics.text_of_kes().unwrap());
+    let (ours, of_kes) = (series(&text), series(&of_kes));
+    for (le, count) in [("0.000025", 1.0), ("1", 1.0), ("2.5", 2.0), ("10", 2.0)] {
+        let name = format!(
+            r#"keyway_request_duration_seconds_bucket{{dialect="kes",operation="kms:Decrypt",le="{le}"}}"#
+        );
+        assert_eq!(ours.get(name.as_str()), Some(&count), "{name}\n{text}");
+    }
+    for (le, count) in [("0.01", 1.0), ("1.5", 1.0), ("3", 2.0), ("10", 2.0)] {
+        let name = format!(r#"kes_http_response_time_bucket{{le="{le}"}}"#);
+        assert_eq!(of_kes.get(name.as_str()), Some(&count), "{name}");
+    }
+    let labels = r#"{dialect="kes",operation="kms:Decrypt"}"#;
+    for (name, value) in [("count", 3.0), ("sum", 13.000_025)] {
+        let name = format!("keyway_request_duration_seconds_{name}{labels}");
+        assert_eq!(ours.get(name.as_str()), Some(&value), "{name}\n{text}");
+    }
+    assert_eq!(of_kes.get("kes_http_response_time_sum"), Some(&13.000_025));
+}
+
+#[tokio::test]
+async fn every_kind_of_answers_has_its_own_count() {
+    const OPERATIONS: [&str; 4] = ["kms:aa", "kms:bb", "kms:cc", "kms:dd"];
+    let metrics = metrics();
+    // Names of one length are in one list.
+    for (times, operation) in OPERATIONS.into_iter().enumerate() {
+        for _ in 0..=times {
+            request(&metrics, "rustfs", operation, 200, None).await;
+        }
+    }
+    for _ in 0..2 {
+        let text = metrics.text().unwrap();
+        for (times, operation) in OPERATIONS.into_iter().enumerate() {
+            let name = format!(
+                r#"keyway_requests_total{{class="success",dialect="rustfs",operation="{operation}"}}"#
+            );
+            let expected = (times + 1) as f64;
+            assert_eq!(series(&text).get(name.as_str()), Some(&expected), "{text}");
+        }
+    }
+}
+
+#[test]
+fn answers_on_several_threads_are_all_counted() {
+    let metrics = metrics();
+    std::thread::scope(|scope| {
+        for dialect in ["kes", "kes", "rustfs", "rustfs"] {
+            let metrics = &metrics;
+            scope.spawn(move || {
+                for _ in 0..1000 {
+                    let answer = request(metrics, dialect, "kms:Decrypt", 200, None);
+                    answer.now_or_never().unwrap();
+                }
+                metrics.began(dialect);
+            });
+        }
+    });
+    let served = metrics.served();
+    assert_eq!((served.succeeded, served.active), (4000, 4));
+    let text = metrics.text_of_kes().unwrap();
+    let of_kes = series(&text);
+    assert_eq!(
+        of_kes.get(r#"kes_http_request_success{code="200"}"#),
+        Some(&2000.0)
+    );
+    assert_eq!(of_kes.get("kes_http_request_active"), Some(&2.0));
 }
 
 #[tokio::test]

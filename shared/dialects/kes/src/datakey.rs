@@ -7,13 +7,11 @@ use keyway_domain::datakey::{DataKeyRequest, DataKeySpec};
 use keyway_domain::keys::KeyId;
 use keyway_domain::{EncryptionContext, SecretBytes};
 use keyway_http::{Call, HandlerResult};
-use serde::Serialize;
 use serde::de::MapAccess;
-use zeroize::Zeroizing;
 
 use crate::endpoint::OnDataKeys;
 use crate::error_response::{bad, invalid_body};
-use crate::wire::{Base64, Fields, Object};
+use crate::wire::{Base64, Fields, InBase64, Object};
 use crate::{BODY_LIMIT, ErrorResponse, Kes, names, wire};
 
 /// The fields of all three requests. `version` is ignored: a key has one current version.
@@ -44,12 +42,21 @@ fn context(bytes: Base64) -> Result<EncryptionContext, ErrorResponse> {
     EncryptionContext::opaque(bytes.into_vec()).map_err(|_| invalid_body())
 }
 
-#[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
-pub(crate) struct Generated {
+pub(crate) struct Generated<'a> {
     #[cfg_attr(feature = "openapi", schemars(with = "String"))]
-    plaintext: Zeroizing<String>,
-    ciphertext: String,
+    plaintext: &'a SecretBytes,
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
+    ciphertext: &'a [u8],
+}
+
+impl InBase64 for Generated<'_> {
+    fn members(&self) -> impl IntoIterator<Item = (&'static str, &[u8])> {
+        [
+            ("plaintext", self.plaintext.expose()),
+            ("ciphertext", self.ciphertext),
+        ]
+    }
 }
 
 pub(crate) async fn generate(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
@@ -65,16 +72,22 @@ pub(crate) async fn generate(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerRes
         .data_keys
         .generate(call.caller.caller()?, &request, DataKeySpec::Aes256)
         .await?;
-    wire::ok(&Generated {
-        plaintext: wire::secret_base64(&plaintext),
-        ciphertext: wire::to_base64(&sealed.blob),
-    })
+    Ok(wire::ok_in_base64(&Generated {
+        plaintext: &plaintext,
+        ciphertext: &sealed.blob,
+    }))
 }
 
-#[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub(crate) struct Encrypted {
-    ciphertext: String,
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
+    ciphertext: Vec<u8>,
+}
+
+impl InBase64 for Encrypted {
+    fn members(&self) -> impl IntoIterator<Item = (&'static str, &[u8])> {
+        [("ciphertext", self.ciphertext.as_slice())]
+    }
 }
 
 pub(crate) async fn encrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
@@ -92,23 +105,20 @@ pub(crate) async fn encrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerResu
             BODY_LIMIT,
         )
         .await?;
-    wire::ok(&Encrypted {
-        ciphertext: wire::to_base64(&sealed.blob),
-    })
+    Ok(wire::ok_in_base64(&Encrypted {
+        ciphertext: sealed.blob,
+    }))
 }
 
-#[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
 pub(crate) struct Decrypted {
     #[cfg_attr(feature = "openapi", schemars(with = "String"))]
-    plaintext: Zeroizing<String>,
+    plaintext: SecretBytes,
 }
 
-impl From<&SecretBytes> for Decrypted {
-    fn from(plaintext: &SecretBytes) -> Self {
-        Self {
-            plaintext: wire::secret_base64(plaintext),
-        }
+impl InBase64 for Decrypted {
+    fn members(&self) -> impl IntoIterator<Item = (&'static str, &[u8])> {
+        [("plaintext", self.plaintext.expose())]
     }
 }
 
@@ -124,7 +134,9 @@ pub(crate) async fn decrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerResu
             body.ciphertext.as_slice(),
         )
         .await?;
-    wire::ok(&Decrypted::from(&opened.plaintext))
+    Ok(wire::ok_in_base64(&Decrypted {
+        plaintext: opened.plaintext,
+    }))
 }
 
 /// How many ciphertexts one request may have.
@@ -158,12 +170,12 @@ pub(crate) async fn bulk_decrypt(on: Arc<OnDataKeys>, call: Call<Kes>) -> Handle
     for Object(item) in items {
         let caller = asking.for_item();
         match decrypt_one(&on, &caller, key.clone(), item).await {
-            Ok(plaintext) => opened.push(Decrypted::from(&plaintext)),
+            Ok(plaintext) => opened.push(Decrypted { plaintext }),
             Err(refusal) => {
                 caller.audit().refused(refusal.class());
                 return Err(refusal);
             }
         }
     }
-    wire::ok(&opened)
+    Ok(wire::ok_all_in_base64(&opened))
 }

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryFutureExt;
 use http::Method;
 use keyway_domain::Fault;
 use keyway_domain::audit::{AuditReading, LogFollowing};
@@ -72,9 +73,9 @@ struct Endpoint<S> {
     /// The longest time that a call may take, in seconds; 0 for no limit.
     timeout: u64,
     permission: Permission,
-    /// The message when the table fails.
+    /// The message when the table fails; empty for the general one.
     failing: &'static str,
-    handler: fn(Arc<S>) -> Handler<Kes>,
+    handler: fn(Arc<S>, &'static str) -> Handler<Kes>,
 }
 
 /// The three spellings of a path that ends in a name. A missing name gets the error for names, and a client that lists
@@ -91,10 +92,11 @@ macro_rules! named {
 
 macro_rules! handler {
     ($run:path) => {
-        |on| {
+        |on, failing| {
             Box::new(
                 move |call: Call<Kes>| -> Pin<Box<dyn Future<Output = HandlerResult<Kes>> + Send>> {
-                    Box::pin($run(Arc::clone(&on), call))
+                    let run = $run(Arc::clone(&on), call);
+                    Box::pin(run.map_err(move |refusal| failing_to(failing, refusal)))
                 },
             )
         }
@@ -120,7 +122,7 @@ impl<S> Endpoint<S> {
         paths: &'static [&'static str],
         permission: Permission,
         failing: &'static str,
-        handler: fn(Arc<S>) -> Handler<Kes>,
+        handler: fn(Arc<S>, &'static str) -> Handler<Kes>,
     ) -> Self {
         Self {
             methods,
@@ -510,7 +512,7 @@ fn entries<S: Send + Sync + 'static>(endpoints: Vec<Endpoint<S>>) -> Vec<RouteEn
                     lacks_slash: takes_name && !path.ends_with(['/', '}']),
                     timeout,
                 };
-                let bind = move |on| telling(failing, handler(on));
+                let bind = move |on| handler(on, failing);
                 let limit = endpoint.max_body;
                 entries.push(RouteEntry::handled(
                     method.clone(),
@@ -523,15 +525,4 @@ fn entries<S: Send + Sync + 'static>(endpoints: Vec<Endpoint<S>>) -> Vec<RouteEn
         }
     }
     entries
-}
-
-/// Wraps a handler so that its answer says what failed when the table fails.
-fn telling(failing: &'static str, run: Handler<Kes>) -> Handler<Kes> {
-    if failing.is_empty() {
-        return run;
-    }
-    Box::new(move |call| {
-        let answer = run(call);
-        Box::pin(async move { answer.await.map_err(|refusal| failing_to(failing, refusal)) })
-    })
 }

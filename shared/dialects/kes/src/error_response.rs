@@ -131,9 +131,9 @@ pub(crate) fn unreachable(error: KmsError) -> ErrorResponse {
     }
 }
 
-/// Adds the operation that failed to the error of a backend. Other errors stay the same.
+/// Adds the operation that failed, if it has a text, to the error of a backend. Other errors stay the same.
 pub(crate) fn failing_to(what: &'static str, mut response: ErrorResponse) -> ErrorResponse {
-    if response.status == StatusCode::BAD_GATEWAY {
+    if response.status == StatusCode::BAD_GATEWAY && !what.is_empty() {
         response.content.text = Text::Backend(what);
     }
     response

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http::Response;
 use keyway_domain::EncryptionContext;
 use keyway_domain::datakey::DataKeyRequest;
 use keyway_http::{Call, HandlerResult};
-use serde::Serialize;
 use serde::de::MapAccess;
 
 use crate::endpoint::OnDataKeys;
-use crate::wire::{self, Base64, Fields, Object};
+use crate::wire::{self, Base64, Fields, InBase64, Object};
 use crate::{ErrorResponse, Kes, names};
 
 pub(crate) async fn hmac(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerResult<Kes> {
@@ -21,7 +22,7 @@ pub(crate) async fn hmac(on: Arc<OnDataKeys>, call: Call<Kes>) -> HandlerResult<
         .data_keys
         .hmac(call.caller.caller()?, &request, &message)
         .await?;
-    encode(&mac)
+    Ok(encode(&mac))
 }
 
 #[derive(Default)]
@@ -47,16 +48,20 @@ fn decode(body: &[u8]) -> Result<Vec<u8>, ErrorResponse> {
     Ok(body.message.into_vec())
 }
 
-#[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(schemars::JsonSchema))]
-pub(crate) struct Mac {
-    hmac: String,
+pub(crate) struct Mac<'a> {
+    #[cfg_attr(feature = "openapi", schemars(with = "String"))]
+    hmac: &'a [u8],
 }
 
-fn encode(mac: &[u8]) -> HandlerResult<Kes> {
-    wire::ok(&Mac {
-        hmac: wire::to_base64(mac),
-    })
+impl InBase64 for Mac<'_> {
+    fn members(&self) -> impl IntoIterator<Item = (&'static str, &[u8])> {
+        [("hmac", self.hmac)]
+    }
+}
+
+fn encode(hmac: &[u8]) -> Response<Bytes> {
+    wire::ok_in_base64(&Mac { hmac })
 }
 
 #[cfg(test)]
@@ -76,6 +81,6 @@ mod tests {
         ] {
             assert!(decode(bad).is_err());
         }
-        assert_eq!(encode(&[1, 2]).unwrap().body(), "{\"hmac\":\"AQI=\"}\n");
+        assert_eq!(encode(&[1, 2]).body(), "{\"hmac\":\"AQI=\"}\n");
     }
 }

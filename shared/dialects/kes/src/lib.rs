@@ -216,9 +216,9 @@ impl Dialect for Kes {
     fn authorize(&self, sender: Sender, needs: Needs, path: &str) -> Result<Sender, ErrorResponse> {
         let mut path = percent_decode(path).map_err(|_| malformed_path())?;
         if needs.lacks_slash {
-            path.push('/');
+            path.to_mut().push('/');
         }
-        let is_open = || self.open.0.contains(path.as_str());
+        let is_open = || self.open.0.contains(&*path);
         let call = |caller: Caller| -> Result<Caller, ErrorResponse> {
             match needs.permission {
                 Permission::None | Permission::Identity => Ok(caller),

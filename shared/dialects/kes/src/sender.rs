@@ -34,7 +34,8 @@ where
 /// Identifies senders by the connection's certificate, or by the one that the proxy vouches for, if there is a proxy.
 ///
 /// Parsing a certificate costs more than the rest of a request, and a connection has the same one for all requests. So the
-/// latest identities are cached, by all bytes of the certificates.
+/// connection keeps its identity. A gateway's requests have no connection: the latest identities of their certificates are
+/// cached, by all bytes of the certificates.
 pub struct Proven {
     proxy: Option<TrustedProxy>,
     read: Mutex<LruCache<ClientCertificate, Identity>>,
@@ -69,9 +70,16 @@ impl IdentityOf for Proven {
     fn identity(&self, request: &Request) -> Result<Identity, Unidentified> {
         let own = request.peer.client_certificate.as_ref();
         // Behind a proxy many clients share a connection, and the certificate is in a header.
-        let Some(own) = own.filter(|own| self.proxy.is_none() && own.size() <= LONGEST_KEPT) else {
+        let Some(own) = own.filter(|_| self.proxy.is_none()) else {
             return self.by(request);
         };
+        let connection = &request.peer.connection;
+        if let Some(identity) = connection.sender(|| self.by(request)) {
+            return identity.clone();
+        }
+        if own.size() > LONGEST_KEPT {
+            return self.by(request);
+        }
         if let Some(identity) = self.read().get(own) {
             return Ok(identity.clone());
         }

@@ -1,6 +1,5 @@
 //! The parts of all shapes: JSON as Go's decoder accepts it and as Go's encoder writes it.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -38,10 +37,35 @@ pub(crate) fn json<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, BadBo
 /// is taken, and without a value or with `null` all fields are zero.
 pub(crate) trait Fields: Default {
     /// The names of the fields, in lower case.
-    const NAMES: &[&str];
+    const NAMES: &'static [&'static str];
 
     /// Takes the value of the field with this name, in lower case. Returns `false` if there is no such field.
     fn take<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error>;
+}
+
+/// The name in [`Fields::NAMES`] that equals the name of a member, if one does.
+struct Name<T>(Option<&'static str>, PhantomData<T>);
+
+impl<'de, T: Fields> Deserialize<'de> for Name<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameVisitor<T>(PhantomData<T>);
+
+        impl<T: Fields> Visitor<'_> for NameVisitor<T> {
+            type Value = Option<&'static str>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Option<&'static str>, E> {
+                let mut names = T::NAMES.iter().copied();
+                Ok(names.find(|name| name.eq_ignore_ascii_case(text)))
+            }
+        }
+
+        let name = deserializer.deserialize_identifier(NameVisitor::<T>(PhantomData))?;
+        Ok(Self(name, PhantomData))
+    }
 }
 
 /// A body of [`Fields`].
@@ -68,9 +92,12 @@ impl<'de, T: Fields> Deserialize<'de> for Object<T> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
                 let mut object = T::default();
-                while let Some(name) = map.next_key::<Cow<'de, str>>()? {
-                    let name = name.to_ascii_lowercase();
-                    if !object.take(&name, &mut map)? {
+                while let Some(Name(name, _)) = map.next_key::<Name<T>>()? {
+                    let is_taken = match name {
+                        Some(name) => object.take(name, &mut map)?,
+                        None => false,
+                    };
+                    if !is_taken {
                         map.next_value::<IgnoredAny>()?;
                     }
                 }
@@ -145,16 +172,6 @@ pub(crate) fn or_zero<'de, A: MapAccess<'de>, T: Deserialize<'de> + Default>(
     Ok(map.next_value::<Option<T>>()?.unwrap_or_default())
 }
 
-/// Bytes as standard base64.
-pub(crate) fn to_base64(bytes: &[u8]) -> String {
-    STANDARD.encode(bytes)
-}
-
-/// Secret bytes as standard base64.
-pub(crate) fn secret_base64(bytes: &SecretBytes) -> Zeroizing<String> {
-    Zeroizing::new(to_base64(bytes.expose()))
-}
-
 /// 200 without a body.
 pub(crate) fn empty() -> Response<Bytes> {
     Response::new(Bytes::new())
@@ -168,6 +185,62 @@ pub(crate) fn ok(body: &impl Serialize) -> HandlerResult<Kes> {
     let mut json = Vec::with_capacity(ANSWER_BYTES);
     line(&mut json, body)?;
     Ok(with_type(json, "application/json"))
+}
+
+/// An object whose members are base64, as their bytes. JSON escapes none of their characters, so that they are written
+/// without a search for some.
+pub(crate) trait InBase64 {
+    /// The members, in their order.
+    fn members(&self) -> impl IntoIterator<Item = (&'static str, &[u8])>;
+}
+
+/// 200 with one line of JSON.
+pub(crate) fn ok_in_base64(object: &impl InBase64) -> Response<Bytes> {
+    let mut json = Vec::with_capacity(object_bytes(object) + 1);
+    push_object(&mut json, object);
+    json.push(b'\n');
+    with_type(json, "application/json")
+}
+
+/// 200 with one line of JSON, an array.
+pub(crate) fn ok_all_in_base64(objects: &[impl InBase64]) -> Response<Bytes> {
+    let length: usize = objects.iter().map(|object| object_bytes(object) + 1).sum();
+    let mut json = Vec::with_capacity(length + 3);
+    json.push(b'[');
+    for (number, object) in objects.iter().enumerate() {
+        if number > 0 {
+            json.push(b',');
+        }
+        push_object(&mut json, object);
+    }
+    json.extend_from_slice(b"]\n");
+    with_type(json, "application/json")
+}
+
+/// The length of an object in bytes. A buffer that grows leaves copies of data keys behind.
+fn object_bytes(object: &impl InBase64) -> usize {
+    let members = object.members().into_iter();
+    let lengths = members.map(|(name, bytes)| name.len() + bytes.len().div_ceil(3) * 4 + 6);
+    1 + lengths.sum::<usize>()
+}
+
+fn push_object(json: &mut Vec<u8>, object: &impl InBase64) {
+    let mut before = b'{';
+    for (name, bytes) in object.members() {
+        json.push(before);
+        json.push(b'"');
+        json.extend_from_slice(name.as_bytes());
+        json.extend_from_slice(b"\":\"");
+        let start = json.len();
+        json.resize(start + bytes.len().div_ceil(3) * 4, 0);
+        let written = json
+            .get_mut(start..)
+            .map_or(0, |rest| STANDARD.encode_slice(bytes, rest).unwrap_or(0));
+        json.truncate(start + written);
+        json.push(b'"');
+        before = b',';
+    }
+    json.push(b'}');
 }
 
 /// 200 with a line of JSON for each item. The trailers have the outcome: without them, the SDKs of v0.13 to v0.17 assume
@@ -198,4 +271,46 @@ fn with_type(body: Vec<u8>, content_type: &'static str) -> Response<Bytes> {
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Two(Vec<u8>, Vec<u8>);
+
+    impl InBase64 for Two {
+        fn members(&self) -> impl IntoIterator<Item = (&'static str, &[u8])> {
+            [("one", self.0.as_slice()), ("other", self.1.as_slice())]
+        }
+    }
+
+    #[test]
+    fn object_in_base64_is_json_in_a_buffer_of_its_length() {
+        for length in 0..70 {
+            let two = Two(vec![0xff; length], vec![7; 70 - length]);
+            let mut json = Vec::with_capacity(object_bytes(&two));
+            let capacity = json.capacity();
+            push_object(&mut json, &two);
+            assert_eq!(
+                (json.len(), json.capacity()),
+                (object_bytes(&two), capacity)
+            );
+            let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
+            let expected = serde_json::json!({"one": STANDARD.encode(&two.0), "other": STANDARD.encode(&two.1)});
+            assert_eq!(value, expected);
+        }
+    }
+
+    #[test]
+    fn array_of_objects_in_base64_is_one_line() {
+        let two = |byte| Two(vec![byte], Vec::new());
+        let body = |all: &[Two]| ok_all_in_base64(all).into_body();
+        assert_eq!(body(&[]), "[]\n");
+        assert_eq!(body(&[two(1)]), "[{\"one\":\"AQ==\",\"other\":\"\"}]\n");
+        assert_eq!(
+            body(&[two(1), two(2)]),
+            "[{\"one\":\"AQ==\",\"other\":\"\"},{\"one\":\"Ag==\",\"other\":\"\"}]\n"
+        );
+    }
 }

@@ -324,11 +324,8 @@ impl Server {
             peer,
             held: Arc::clone(&held),
         });
-        let service = service_fn(|request| {
-            let shared = Arc::clone(&shared);
-            // Boxed, or every idle connection would reserve room for a request.
-            Box::pin(async move { shared.respond(request).await })
-        });
+        // Boxed, or every idle connection would reserve room for a request.
+        let service = service_fn(|request| Box::pin(respond(Arc::clone(&shared), request)));
         let stream = Timed::new(stream, self.bounds.head, self.pace);
         let stream = Explained::new(stream, Arc::clone(&self.site));
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
@@ -352,9 +349,12 @@ struct Served {
 }
 
 impl Served {
-    async fn respond(&self, request: Request<Incoming>) -> Result<Response<Answer>, TimedOut> {
+    /// Begins to answer a request, and returns whether its client takes trailers.
+    fn begin(
+        &self,
+        request: Request<Incoming>,
+    ) -> (bool, impl Future<Output = Response<Bytes>> + Send) {
         let Self { server, held, .. } = self;
-        let mut open = held.begin_request();
         let (mut parts, body) = request.into_parts();
         // HTTP/2 carries the host in the target, but signatures cover the Host header.
         if !parts.headers.contains_key(HOST)
@@ -370,47 +370,57 @@ impl Served {
         };
         let takes_trailers = takes_trailers(&parts);
         let body: Body = Box::pin(BodyTimeout::new(body, server.pace, rest));
-        let mut response = server
-            .site
-            .respond(Request::from_parts(parts, body), self.peer.clone())
-            .await;
-        open.answered();
-        // On an error hyper sends no answer: it closes the connection, or resets the stream.
-        if let Some(timed_out) = response.extensions_mut().remove::<TimedOut>() {
-            return Err(timed_out);
-        }
-        if held.was_left_unread() {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
-        }
-        let tail = response.extensions_mut().remove::<Tail>();
-        let tail = tail.and_then(|tail| tail.take());
-        if tail.is_none() {
-            open.answer();
-        }
-        let trailers = response.extensions_mut().remove::<Trailers>();
-        let trailers = trailers.filter(|_| takes_trailers && tail.is_none());
-        if let Some(Trailers(fields)) = &trailers {
-            announce(fields, response.headers_mut());
-        }
-        let keep_alive = server.bounds.keep_alive;
-        Ok(response.map(|whole| Answer {
-            body: match (tail, trailers) {
-                (None, None) => Either::Left(Full::new(whole)),
-                (None, Some(Trailers(fields))) => {
-                    let frames = [Frame::data(whole), Frame::trailers(fields)];
-                    Either::Right(StreamBody::new(stream::iter(frames).map(Ok).boxed()))
-                }
-                (Some(lines), _) => {
-                    let lines = stream::iter([whole]).chain(kept_alive(lines, keep_alive));
-                    Either::Right(StreamBody::new(
-                        lines.map(|data| Ok(Frame::data(data))).boxed(),
-                    ))
-                }
-            },
-            _open: open,
-        }))
+        let request = Request::from_parts(parts, body);
+        let answer = server.site.respond(request, self.peer.clone());
+        (takes_trailers, answer)
     }
+}
+
+/// Answers a request. The future is small, because the connection moves it.
+async fn respond(
+    shared: Arc<Served>,
+    request: Request<Incoming>,
+) -> Result<Response<Answer>, TimedOut> {
+    let Served { server, held, .. } = &*shared;
+    let mut open = held.begin_request();
+    let (takes_trailers, answer) = shared.begin(request);
+    let mut response = answer.await;
+    open.answered();
+    // On an error hyper sends no answer: it closes the connection, or resets the stream.
+    if let Some(timed_out) = response.extensions_mut().remove::<TimedOut>() {
+        return Err(timed_out);
+    }
+    if held.was_left_unread() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    let tail = response.extensions_mut().remove::<Tail>();
+    let tail = tail.and_then(|tail| tail.take());
+    if tail.is_none() {
+        open.answer();
+    }
+    let trailers = response.extensions_mut().remove::<Trailers>();
+    let trailers = trailers.filter(|_| takes_trailers && tail.is_none());
+    if let Some(Trailers(fields)) = &trailers {
+        announce(fields, response.headers_mut());
+    }
+    let keep_alive = server.bounds.keep_alive;
+    Ok(response.map(|whole| Answer {
+        body: match (tail, trailers) {
+            (None, None) => Either::Left(Full::new(whole)),
+            (None, Some(Trailers(fields))) => {
+                let frames = [Frame::data(whole), Frame::trailers(fields)];
+                Either::Right(StreamBody::new(stream::iter(frames).map(Ok).boxed()))
+            }
+            (Some(lines), _) => {
+                let lines = stream::iter([whole]).chain(kept_alive(lines, keep_alive));
+                Either::Right(StreamBody::new(
+                    lines.map(|data| Ok(Frame::data(data))).boxed(),
+                ))
+            }
+        },
+        _open: open,
+    }))
 }
 
 /// Whether trailers may follow the answer's body. HTTP/2 has a frame for them; over HTTP/1.1 the client must say that it
