@@ -68,13 +68,14 @@ impl Chain {
             lines.push_str(part);
         }
         let line = lines.get(begin..).unwrap_or_default();
-        let hash = encoded(FORMAT, &sha256(&[line.as_bytes()]));
+        let hash = sha256(&[line.as_bytes()]);
+        self.prev.clear();
+        URL_SAFE_NO_PAD.encode_string(hash, &mut self.prev);
         // Removes the object's last brace, so that the hash can be added.
         lines.pop();
-        lines.push_str(",\"hash\":\"");
-        lines.push_str(&hash);
-        lines.push_str("\"}\n");
-        self.prev = hash;
+        for part in [",\"hash\":\"", &self.prev, "\"}\n"] {
+            lines.push_str(part);
+        }
         self.next += 1;
         seq
     }
