@@ -24,7 +24,7 @@ const RUSTFS: &str = "RustFS's API of Keyway";
 const MOTO: &str = "moto, one thread of Python";
 /// The difference is smaller than the changes of a shared machine from one second to the next, so the sides take many
 /// short turns.
-const TURNS: u32 = 25;
+const TURNS: u32 = 15;
 const REQUESTS: usize = 64;
 
 /// A request of AWS KMS's API, signed by root as AWS's SDKs sign it.

@@ -37,7 +37,8 @@ pub(crate) fn measure(report: &mut Report, turn: Duration) -> Fallible<()> {
         for n in 0..REQUESTS {
             let object = format!("2026/03/{n:04}");
             let context = json!({"bucket": "backups", "object": object});
-            let body = json!({"key_id": "bench", "key_spec": "AES_256", "encryption_context": context});
+            let body =
+                json!({"key_id": "bench", "key_spec": "AES_256", "encryption_context": context});
             let path = "/generate-data-key";
             own.push(signed(&keyway.address, "POST", path, &body.to_string())?);
             let context = STANDARD.encode(context.to_string());

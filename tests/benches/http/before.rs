@@ -118,7 +118,12 @@ pub(crate) fn measure(report: &mut Report, turn: Duration, before: &Path) -> Fal
         before.display()
     );
     for (name, operation, transport, how) in [
-        ("generate-data-key", "generate-data-key", "HTTP/1.1", How::Signed),
+        (
+            "generate-data-key",
+            "generate-data-key",
+            "HTTP/1.1",
+            How::Signed,
+        ),
         ("decrypt", "decrypt", "HTTP/1.1", How::Signed),
         ("KES generate", "", transport("h1"), How::Kes("h1")),
         ("KES generate", "", transport("h2"), How::Kes("h2")),

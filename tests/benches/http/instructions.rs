@@ -113,7 +113,10 @@ fn write_profile(counted: &[(&str, Counts)]) -> Fallible<()> {
             let few: f64 = few.into_iter().map(|(_, count)| count).sum();
             let many = many.into_iter();
             let many = many.map(|(name, count)| (name.as_str(), count.round()));
-            (*name, many.chain([("crates below 0.1 %", few.round())]).collect())
+            (
+                *name,
+                many.chain([("crates below 0.1 %", few.round())]).collect(),
+            )
         })
         .collect();
     let file = keyway_tests::project().join(PROFILE);

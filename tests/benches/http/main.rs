@@ -44,7 +44,7 @@ use crate::report::Report;
 /// The name of the server that is measured, in every comparison.
 const OWN: &str = "Keyway";
 /// How long each figure is measured for, on each side.
-const SECONDS: f64 = 5.0;
+const SECONDS: f64 = 4.0;
 /// The two sides take turns, so that a machine that slows down for a while slows both.
 const ROUNDS: u32 = 5;
 

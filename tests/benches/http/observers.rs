@@ -18,7 +18,7 @@ const CONNECTIONS: [usize; 2] = [1, 32];
 const TARGET: f64 = 0.85;
 /// The difference is smaller than the changes of a shared machine from one second to the next, so the sides take many
 /// short turns.
-const TURNS: u32 = 25;
+const TURNS: u32 = 20;
 const REQUESTS: usize = 64;
 /// The memory is read ten times, each after this many requests.
 const SOME: usize = 100_000;
@@ -66,7 +66,11 @@ pub(crate) fn measure(report: &mut Report, turn: Duration) -> Fallible<()> {
     let folder = tempfile::tempdir()?;
     let with = [
         ("HTTP/1.1, log to a file", Log::File, "to-a-file"),
-        ("HTTP/1.1, log to a pipe that is read", Log::Pipe, "to-a-pipe"),
+        (
+            "HTTP/1.1, log to a pipe that is read",
+            Log::Pipe,
+            "to-a-pipe",
+        ),
     ];
     let with = with
         .into_iter()

@@ -184,7 +184,9 @@ impl Operation<'_> {
 fn side(name: &str, turns: &[Histogram<u64>]) -> Fallible<OpenSide> {
     let milliseconds = |nanoseconds: u64| nanoseconds as f64 / 1e6;
     let at = |quantile: f64| {
-        let of = turns.iter().map(|turn| milliseconds(turn.value_at_quantile(quantile)));
+        let of = turns
+            .iter()
+            .map(|turn| milliseconds(turn.value_at_quantile(quantile)));
         Samples::of(of.collect())
     };
     let mut all = histogram()?;
@@ -218,7 +220,10 @@ pub(crate) fn run(arguments: &[&str]) -> Fallible<()> {
             .collect::<Fallible<_>>()?,
     };
     // Threads wake 50 us late otherwise. The kernel may not permit it, and then both sides are measured like that.
-    if let Ok(mut slack) = OpenOptions::new().write(true).open("/proc/self/timerslack_ns") {
+    if let Ok(mut slack) = OpenOptions::new()
+        .write(true)
+        .open("/proc/self/timerslack_ns")
+    {
         drop(slack.write_all(b"1"));
     }
     let schedule = Arc::new(Schedule {
@@ -305,11 +310,7 @@ impl Schedule {
 }
 
 /// Sends a request, and reads its answer, which must be 200.
-fn exchange(
-    stream: &mut (impl Read + Write),
-    request: &[u8],
-    buffer: &mut [u8],
-) -> Fallible<()> {
+fn exchange(stream: &mut (impl Read + Write), request: &[u8], buffer: &mut [u8]) -> Fallible<()> {
     stream.write_all(request)?;
     stream.flush()?;
     let mut length = 0;

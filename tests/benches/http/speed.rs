@@ -92,7 +92,13 @@ fn compare(
     let reference = prepare(&keyway.address, what.operation, bodies, &file, &answer)?;
     let run = |server: &Server| {
         let until = Until::Passed(turn);
-        let done = load(&server.address, server.pid(), what.connections, until, &file);
+        let done = load(
+            &server.address,
+            server.pid(),
+            what.connections,
+            until,
+            &file,
+        );
         server.forget_log()?;
         done
     };

@@ -62,9 +62,7 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
     )?;
     std::thread::sleep(SETTLED);
     let (after, peak) = (server.memory("VmRSS")?, server.memory("VmHWM")?);
-    println!(
-        "\nMemory of the RustFS API alone: {idle:.1} MB idle, at most {peak:.1} MB"
-    );
+    println!("\nMemory of the RustFS API alone: {idle:.1} MB idle, at most {peak:.1} MB");
     let name = format!("memory after {REQUESTS} data keys over {CONNECTIONS} connections");
     report.figure(name, vec![after], "MB", Bound::AtMost, AFTER_TARGET);
     server.stop()
@@ -72,12 +70,7 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
 
 /// The memory of a server with its listeners for all APIs, before any request.
 fn idle(report: &mut Report, data_dir: &Path) -> Fallible<()> {
-    let listeners = [
-        "--kes-listen",
-        "127.0.0.1:0",
-        "--kes-admin-identity",
-        ADMIN,
-    ];
+    let listeners = ["--kes-listen", "127.0.0.1:0", "--kes-admin-identity", ADMIN];
     // The first start also makes the folder, which takes memory that later ones do not need.
     Keyway::start_with(data_dir, &listeners, Log::File)?.stop()?;
     let mut idle = Vec::new();

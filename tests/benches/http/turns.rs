@@ -17,11 +17,7 @@ pub(crate) struct What<'a> {
 }
 
 /// Loads all sides in each turn. The order changes from turn to turn, so that none always follows the same one.
-pub(crate) fn in_turns(
-    what: What<'_>,
-    turns: u32,
-    sides: &[Loaded<'_>],
-) -> Fallible<Comparison> {
+pub(crate) fn in_turns(what: What<'_>, turns: u32, sides: &[Loaded<'_>]) -> Fallible<Comparison> {
     let mut loads: Vec<Vec<Load>> = vec![Vec::new(); sides.len()];
     for turn in 0..turns {
         let mut order: Vec<_> = sides.iter().zip(&mut loads).collect();

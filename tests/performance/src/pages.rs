@@ -93,7 +93,10 @@ mod tests {
         let mut used = BTreeSet::new();
         let page = "a <!-- performance: one -->old<!-- /performance --> b";
         let made = completed(page, &blocks, &mut used).unwrap();
-        assert_eq!(made, "a <!-- performance: one -->\nnew\n<!-- /performance --> b");
+        assert_eq!(
+            made,
+            "a <!-- performance: one -->\nnew\n<!-- /performance --> b"
+        );
         assert!(used.contains("one"));
         let unknown = completed("<!-- performance: two -->", &blocks, &mut used);
         assert!(unknown.is_err());

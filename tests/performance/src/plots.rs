@@ -65,7 +65,10 @@ fn rates(results: &Results) -> String {
                             .find(|ratio| own && ratio.of == Measure::Rate && ratio.to == BARE)
                             .map_or(side.rate.median / bare, |ratio| ratio.ratio.median);
                         Bar {
-                            colour: legend.iter().position(|name| *name == side.name).unwrap_or(0),
+                            colour: legend
+                                .iter()
+                                .position(|name| *name == side.name)
+                                .unwrap_or(0),
                             parts: vec![ratio],
                             text: two(ratio),
                         }
@@ -88,7 +91,10 @@ fn processor(results: &Results) -> String {
     let groups: Vec<Group> = compared(results)
         .map(|(api, comparison)| {
             let bar = |side: &Side| Bar {
-                colour: legend.iter().position(|name| *name == side.name).unwrap_or(0),
+                colour: legend
+                    .iter()
+                    .position(|name| *name == side.name)
+                    .unwrap_or(0),
                 parts: vec![side.user_us.median, side.system_us.median],
                 text: format!("{:.1}", side.processor_us()),
             };
@@ -131,7 +137,12 @@ fn latency(results: &Results) -> String {
         across: "percentile",
         up: "ms",
     };
-    curves("Latency at a fixed rate, from the time at which a request is due", &axes, &all, None)
+    curves(
+        "Latency at a fixed rate, from the time at which a request is due",
+        &axes,
+        &all,
+        None,
+    )
 }
 
 /// `p50 0.123 ms`-like texts share this form with the tables.

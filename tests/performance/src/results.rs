@@ -295,7 +295,10 @@ impl Part {
     pub fn write(&self, folder: &Path) -> Fallible<()> {
         std::fs::create_dir_all(folder)?;
         let text = serde_json::to_string(self)?;
-        Ok(std::fs::write(folder.join(format!("{}.json", self.name)), text)?)
+        Ok(std::fs::write(
+            folder.join(format!("{}.json", self.name)),
+            text,
+        )?)
     }
 
     /// Whether anything was measured.
@@ -338,7 +341,11 @@ impl Results {
             return Err(format!("{} has no results", folder.display()).into());
         }
         let command = "make bench".to_owned();
-        Ok(Self { note, command, parts })
+        Ok(Self {
+            note,
+            command,
+            parts,
+        })
     }
 
     /// Reads the results in this text.
@@ -445,7 +452,9 @@ mod tests {
         let ratio = comparison.compare(Measure::Rate, "bare", target).unwrap();
         assert_eq!(ratio.ratio.median, 0.6);
         assert!(!ratio.target.unwrap().met);
-        let ratio = comparison.compare(Measure::Processor, "bare", None).unwrap();
+        let ratio = comparison
+            .compare(Measure::Processor, "bare", None)
+            .unwrap();
         assert_eq!(ratio.ratio.samples, [1.909, 1.101, 1.606]);
         assert!(comparison.compare(Measure::Rate, "none", None).is_err());
     }

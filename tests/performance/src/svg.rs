@@ -148,7 +148,7 @@ pub(crate) fn curves(
     mark: Option<(f64, &str)>,
 ) -> String {
     const HEIGHT: f64 = 440.0;
-    const FROM: f64 = 70.0;
+    const FROM: f64 = 84.0;
     const BOTTOM: f64 = HEIGHT - 48.0;
     let values = curves.iter().flat_map(|curve| &curve.points);
     let (low, high) = values
@@ -224,7 +224,12 @@ mod tests {
             label: "a < b".to_owned(),
             bars: vec![bar(0, 1.0, "1.00"), bar(1, 0.5, "0.50")],
         }];
-        let made = bars("Title", &["one".to_owned(), "two".to_owned()], &groups, Some(0.5));
+        let made = bars(
+            "Title",
+            &["one".to_owned(), "two".to_owned()],
+            &groups,
+            Some(0.5),
+        );
         assert!(made.contains("a &lt; b"), "{made}");
         let long = format!(r#"width="{:.1}" height="14""#, WIDTH - LEFT - RIGHT);
         let short = format!(r#"width="{:.1}" height="14""#, (WIDTH - LEFT - RIGHT) / 2.0);

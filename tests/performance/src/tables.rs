@@ -92,7 +92,10 @@ fn judged(ratio: &Ratio) -> String {
 
 /// The tables of a part: the rates and, with `all`, also processor time and latency.
 fn comparisons(results: &Results, part: &str, all: bool) -> String {
-    let Some(part) = results.part(part).filter(|part| !part.comparisons.is_empty()) else {
+    let Some(part) = results
+        .part(part)
+        .filter(|part| !part.comparisons.is_empty())
+    else {
         return NOTHING.to_owned();
     };
     let rate: fn(&Side) -> String = |side| plain(side.rate.median);
@@ -102,12 +105,7 @@ fn comparisons(results: &Results, part: &str, all: bool) -> String {
             part,
             "processor time, user + kernel, µs",
             Measure::Processor,
-            |side| {
-                format!(
-                    "{:.1} + {:.1}",
-                    side.user_us.median, side.system_us.median
-                )
-            },
+            |side| format!("{:.1} + {:.1}", side.user_us.median, side.system_us.median),
         );
         text += &table(part, "p50; p99, ms", Measure::P99, |side| {
             format!(
@@ -184,7 +182,7 @@ fn measured(figure: &Figure) -> String {
     let value = figure.value.median;
     let number = match figure.unit.as_str() {
         "" => two(value),
-        "ms" => milliseconds(value),
+        "ms" | "µs" => milliseconds(value),
         _ => plain(value),
     };
     format!("{number} {}", figure.unit).trim_end().to_owned()
@@ -278,8 +276,13 @@ fn profiled(profile: &Profile) -> String {
     };
     let mut crates: Vec<(&String, &f64)> = first.iter().collect();
     crates.sort_by(|(_, one), (_, two)| two.total_cmp(one));
-    let named: Vec<&String> = crates.into_iter().map(|(name, _)| name).take(PROFILED).collect();
-    let cell = |count: f64, total: f64| format!(" {:.1} ({:.0} %) |", count / 1e3, 100.0 * count / total);
+    let named: Vec<&String> = crates
+        .into_iter()
+        .map(|(name, _)| name)
+        .take(PROFILED)
+        .collect();
+    let cell =
+        |count: f64, total: f64| format!(" {:.1} ({:.0} %) |", count / 1e3, 100.0 * count / total);
     let titles: Vec<&str> = columns.iter().map(|(title, _)| *title).collect();
     let mut text = format!(
         "\n| thousands of instructions | {} |\n|{}\n",
@@ -340,7 +343,11 @@ fn short(results: &Results) -> String {
     format!(
         "\n| Data keys over 32 connections | [rate](docs/performance.md) | processor time | beside |\n|---|---|---|---|\n{}{}{}",
         row("RustFS's API", rustfs, BARE),
-        row("KES's API, mutual TLS", kes, if beside_kes { "KES" } else { BARE }),
+        row(
+            "KES's API, mutual TLS",
+            kes,
+            if beside_kes { "KES" } else { BARE }
+        ),
         row("RustFS's API, beside OpenBao's transit", bao, "OpenBao"),
     )
 }

@@ -78,7 +78,11 @@ impl Outcome {
     pub(super) fn percentile(&self, share: f64) -> f64 {
         let last = self.latencies.len().saturating_sub(1);
         // A place in a list that is far shorter than the numbers that f64 holds exactly.
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "see above")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "see above"
+        )]
         let place = (last as f64 * share).round() as usize;
         self.latencies.get(place).copied().unwrap_or_default()
     }
@@ -180,7 +184,9 @@ pub(super) fn run(behaviour: &Behaviour, load: &Load) -> Outcome {
         behaviour,
         load,
         random: Random(load.rate.to_bits()),
-        environments: (0..load.warm).map(|_| Environment::new(load.keys)).collect(),
+        environments: (0..load.warm)
+            .map(|_| Environment::new(load.keys))
+            .collect(),
         busy: BinaryHeap::new(),
         idle: (0..load.warm).collect(),
         keys: keys.collect(),
@@ -193,7 +199,11 @@ pub(super) fn run(behaviour: &Behaviour, load: &Load) -> Outcome {
 impl Function<'_> {
     fn run(&mut self) {
         let load = *self.load;
-        let allowed = if load.is_burst { SCALING } else { f64::INFINITY };
+        let allowed = if load.is_burst {
+            SCALING
+        } else {
+            f64::INFINITY
+        };
         let mut scaling = Allowance {
             left: allowed,
             limit: allowed,
@@ -307,7 +317,8 @@ impl Function<'_> {
         if counts {
             outcome.latencies.push(took * 1e3);
         }
-        self.busy.push(Reverse((nanoseconds(now + took), environment)));
+        self.busy
+            .push(Reverse((nanoseconds(now + took), environment)));
         if counts {
             let busy = self.busy.len() as f64;
             self.outcome.most_busy = self.outcome.most_busy.max(busy);

@@ -93,11 +93,17 @@ impl Inputs {
     }
 
     fn price(&self, name: &str) -> f64 {
-        self.prices.get(name).and_then(Value::as_f64).unwrap_or(f64::NAN)
+        self.prices
+            .get(name)
+            .and_then(Value::as_f64)
+            .unwrap_or(f64::NAN)
     }
 
     fn measured(&self, path: &str) -> f64 {
-        self.costs.pointer(path).and_then(Value::as_f64).unwrap_or(f64::NAN)
+        self.costs
+            .pointer(path)
+            .and_then(Value::as_f64)
+            .unwrap_or(f64::NAN)
     }
 
     fn behaviour(&self) -> Behaviour {

@@ -38,7 +38,12 @@ fn assumed(inputs: &Inputs) -> String {
     let behaviour = inputs.behaviour();
     let own = inputs.own_ms.map_or_else(
         || "Keyway's own part of it is not measured".to_owned(),
-        |own| format!("of which Keyway's own processor time is {} ms", milliseconds(own)),
+        |own| {
+            format!(
+                "of which Keyway's own processor time is {} ms",
+                milliseconds(own)
+            )
+        },
     );
     format!(
         "
@@ -71,8 +76,15 @@ fn latency(all: &[Simulated]) -> String {
 |---|---|---|---|---|---|---|---|
 ",
     );
-    for Simulated { rate, steady, burst } in shown(all) {
-        let quota = (rate / REQUESTS_AN_ENVIRONMENT).max(steady.most_busy).ceil();
+    for Simulated {
+        rate,
+        steady,
+        burst,
+    } in shown(all)
+    {
+        let quota = (rate / REQUESTS_AN_ENVIRONMENT)
+            .max(steady.most_busy)
+            .ceil();
         let percentiles = [0.5, 0.99, 0.999].map(|share| milliseconds(steady.percentile(share)));
         let _written = writeln!(
             text,
@@ -196,7 +208,8 @@ fn costs(inputs: &Inputs, all: &[Simulated]) -> String {
     for one in shown(all) {
         let [url, http, kes, kms] = fronts(inputs, one);
         let millions = one.rate * SECONDS_A_MONTH / 1e6;
-        let [url_month, http_month, kms_month] = [url, http, kms].map(|each| dollars(each * millions));
+        let [url_month, http_month, kms_month] =
+            [url, http, kms].map(|each| dollars(each * millions));
         let [url, http, kes] = [url, http, kes].map(dollars);
         let _written = writeln!(
             text,
@@ -228,15 +241,24 @@ fn limits_plot(inputs: &Inputs, all: &[Simulated]) -> String {
             .map(|one| (one.rate.log10(), 100.0 * used(inputs, one) / limit))
             .collect(),
     };
-    // The first two have the same points, and one of both shows them.
-    let drawn: Vec<Curve> = LIMITS.iter().skip(1).map(curve).collect();
+    // Limits with the same curve as another one: the first two, and those of the two records that all environments read.
+    let drawn = LIMITS
+        .iter()
+        .skip(1)
+        .filter(|(name, ..)| !name.contains("only key"));
+    let drawn: Vec<Curve> = drawn.map(curve).collect();
     let axes = Axes { up: "%", ..axes() };
     let title = "Simulated: how much of each limit requests use";
     curves(title, &axes, &drawn, Some((100.0, "the limit")))
 }
 
 fn costs_plot(inputs: &Inputs, all: &[Simulated]) -> String {
-    let names = ["Function URL", "HTTP API", "KES's API (REST API)", "AWS KMS"];
+    let names = [
+        "Function URL",
+        "HTTP API",
+        "KES's API (REST API)",
+        "AWS KMS",
+    ];
     let drawn: Vec<Curve> = (names.iter().enumerate())
         .map(|(at, name)| Curve {
             name: (*name).to_owned(),
