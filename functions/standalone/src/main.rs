@@ -17,6 +17,7 @@ mod identity;
 mod import;
 mod kes_config;
 mod kes_listener;
+mod listener_files;
 mod location;
 mod man;
 mod migration;
