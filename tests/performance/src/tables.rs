@@ -323,7 +323,7 @@ fn short(results: &Results) -> String {
     let row = |what: &str, comparison: Option<&Comparison>, other: &str| {
         let Some((comparison, own)) = comparison.and_then(|all| Some((all, all.sides.first()?)))
         else {
-            return format!("| {what} | | | |\n");
+            return String::new();
         };
         let mut ratios = comparison.ratios.iter();
         let ratio = ratios.find(|ratio| ratio.of == Measure::Rate && ratio.to == other);
@@ -336,12 +336,13 @@ fn short(results: &Results) -> String {
             own.processor_us(),
         )
     };
+    let preliminary = results.note.as_ref().map_or("", |_| " (preliminary)");
     let kes = find("kes", "generate", "HTTP/1.1");
     let beside_kes = kes.is_some_and(|all| all.sides.iter().any(|side| side.name == "KES"));
     let rustfs = find("speed", "generate-data-key", "HTTP/1.1");
     let bao = find("bao", "generate-data-key", "HTTP/1.1");
     format!(
-        "\n| Data keys over 32 connections | [rate](docs/performance.md) | processor time | beside |\n|---|---|---|---|\n{}{}{}",
+        "\n| Data keys over 32 connections{preliminary} | [rate](docs/performance.md) | processor time | beside |\n|---|---|---|---|\n{}{}{}",
         row("RustFS's API", rustfs, BARE),
         row(
             "KES's API, mutual TLS",
