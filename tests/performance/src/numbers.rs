@@ -49,7 +49,7 @@ pub(crate) fn dollars(amount: f64) -> String {
 pub(crate) fn hundredths(share: f64) -> String {
     let hundredths = share * 100.0;
     match hundredths {
-        none if none == 0.0 => "0 %".to_owned(),
+        0.0 => "0 %".to_owned(),
         few if few < 0.1 => "below 0.1 %".to_owned(),
         few if few < 10.0 => format!("{few:.1} %"),
         many => format!("{} %", plain(many)),

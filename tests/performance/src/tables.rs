@@ -328,7 +328,12 @@ fn short(results: &Results) -> String {
         let mut ratios = comparison.ratios.iter();
         let ratio = ratios.find(|ratio| ratio.of == Measure::Rate && ratio.to == other);
         let ratio = ratio.map_or_else(String::new, |ratio| {
-            format!("{} of {other}'s rate", two(ratio.ratio.median))
+            let named = if other == BARE {
+                "a bare server"
+            } else {
+                other
+            };
+            format!("{} of {named}'s rate", two(ratio.ratio.median))
         });
         format!(
             "| {what} | {} a second | {:.0} µs | {ratio} |\n",
