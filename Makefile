@@ -18,7 +18,7 @@ OPTIONS ?=
 # The features of the binary that exports traces, and of its tests, for the whole workspace: the rest is not built again.
 OTLP := keyway/otlp,keyway-tests/otlp
 
-.PHONY: help run demo test test-otlp test-upgrade test-docker test-clients test-console test-systemd check deny openapi settings-example template cost cost-tables bench bench-instructions torture lambda build-lambda dist dist-functions deploy rollback size tools clean demo-aws
+.PHONY: help run demo test test-otlp test-upgrade test-docker test-clients test-console test-systemd check deny openapi settings-example template cost cost-tables performance-pages bench bench-instructions torture lambda build-lambda dist dist-functions deploy rollback size tools clean demo-aws
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,7 @@ check: tools deny ## Format, lint, compile, check dependencies and generated fil
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --workspace --bin keyway --test otlp --features $(OTLP) -- -D warnings
 	$(CARGO) test --locked --workspace --test template -- made:: cost::
+	$(CARGO) test --locked --workspace --test performance
 	$(CARGO) test --locked --workspace --test in_process -- openapi::the_committed_document
 
 deny: tools ## Check who depends on what, licences, sources and advisories
@@ -68,6 +69,10 @@ cost: tools ## Measure what AWS charges for, and write the tables of docs/cost.m
 
 cost-tables: tools ## Write the tables of docs/cost.md from docs/cost/prices.json and measured.json
 	KEYWAY_WRITE_COST=1 $(CARGO) test --locked --workspace --test template -- cost::the_committed
+	$(MAKE) performance-pages
+
+performance-pages: tools ## Write the tables and plots of docs/performance.md from the results, the profile and the costs
+	KEYWAY_WRITE_PERFORMANCE=1 $(CARGO) test --locked --workspace --test performance
 
 test: check ## Everything that CI runs
 	scripts/python-env
@@ -103,7 +108,7 @@ test-console: tools ## RustFS's console in Chromium; needs its static files at K
 test-systemd: tools ## The Debian package on a machine that systemd boots; needs root, debootstrap and systemd-nspawn
 	scripts/test-systemd
 
-bench: tools ## Measure speed, memory and start against references, ratios in one run
+bench: tools ## Measure speed, memory and start against references, and write docs/performance; a quarter of an hour
 	scripts/bench
 
 bench-instructions: tools ## Count the instructions of each hot request, and compare them with the committed counts

@@ -1,26 +1,30 @@
 //! AWS KMS's API against RustFS's: the same operation on the same key, in the same server.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use keyway_performance::{Bound, Comparison, Measure};
 use keyway_tests::Signer;
 use serde_json::{Value, json};
 
+use crate::beside::moto;
 use crate::client::{answer_length, call, exchange, is_ok, request_bytes, signed};
 use crate::load::{Until, load, write_requests};
 use crate::process::{Keyway, ROOT_ACCESS_KEY, ROOT_SECRET_KEY, Server};
 use crate::report::Report;
-use crate::speed::line;
-use crate::{Fallible, ROUNDS, median};
+use crate::turns::{Loaded, What, in_turns};
+use crate::{Fallible, OWN, ROUNDS};
 
 const CONNECTIONS: [usize; 2] = [1, 32];
 /// AWS's operation may cost 10 % more: this share of RustFS's rate.
-const TARGET: f64 = 1.0 / 1.1;
+const TARGET: f64 = 0.91;
+const RUSTFS: &str = "RustFS's API of Keyway";
+const MOTO: &str = "moto, one thread of Python";
 /// The difference is smaller than the changes of a shared machine from one second to the next, so the sides take many
 /// short turns.
-const TURNS: u32 = 25;
+const TURNS: u32 = 15;
 const REQUESTS: usize = 64;
 
 /// A request of AWS KMS's API, signed by root as AWS's SDKs sign it.
@@ -65,6 +69,13 @@ impl Bodies {
     }
 }
 
+/// Where the requests of one operation go: a file for each server.
+struct Files {
+    aws: PathBuf,
+    rustfs: PathBuf,
+    moto: PathBuf,
+}
+
 pub(crate) fn measure(report: &mut Report, turn: Duration) -> Fallible<()> {
     let turn = turn * ROUNDS / TURNS;
     let folder = tempfile::tempdir()?;
@@ -73,83 +84,90 @@ pub(crate) fn measure(report: &mut Report, turn: Duration) -> Fallible<()> {
     let bodies = (0..REQUESTS)
         .map(|n| Bodies::make(&keyway.address, n))
         .collect::<Fallible<Vec<_>>>()?;
+    let moto = moto()?;
     println!(
         "\nAWS KMS's API and RustFS's, the same operation of one server in turns: medians of {TURNS} turns of {turn:?}."
     );
-    for (operation, path) in [
-        ("GenerateDataKey", "/generate-data-key"),
-        ("Decrypt", "/decrypt"),
-    ] {
+    let files = Files {
+        aws: folder.path().join("aws"),
+        rustfs: folder.path().join("rustfs"),
+        moto: folder.path().join("moto"),
+    };
+    for operation in ["GenerateDataKey", "Decrypt"] {
+        // Moto is far slower than both, and one operation shows that.
+        let moto = moto.as_ref().filter(|_| operation == "GenerateDataKey");
         for connections in CONNECTIONS {
-            let requests = |sign: &dyn Fn(&Bodies) -> Fallible<Vec<u8>>| {
-                bodies.iter().map(sign).collect::<Fallible<Vec<_>>>()
+            write(&files, &keyway.address, operation, &bodies, moto)?;
+            let what = What {
+                operation,
+                transport: "HTTP/1.1",
+                connections,
             };
-            let address = keyway.address.as_str();
-            let is_generate = operation == "GenerateDataKey";
-            let aws = requests(&|bodies| {
-                let body = if is_generate {
-                    &bodies.generate
-                } else {
-                    &bodies.decrypt
-                };
-                aws_signed(address, operation, body)
-            })?;
-            let rustfs = requests(&|bodies| {
-                let body = if is_generate {
-                    &bodies.rustfs_generate
-                } else {
-                    &bodies.rustfs_decrypt
-                };
-                signed(address, "POST", path, &body.to_string())
-            })?;
-            let name = format!("AWS {operation}, connections {connections}: to RustFS's");
-            println!("\nAWS {operation}, connections: {connections}");
-            let ratio = compare(&keyway, folder.path(), connections, turn, [&aws, &rustfs])?;
-            report.at_least(name, ratio, TARGET);
+            report.comparison(compare(&keyway, &files, what, turn, moto)?);
         }
     }
     keyway.stop()
 }
 
-/// The median ratio of the rates of AWS's requests and RustFS's.
-fn compare(
-    keyway: &Server,
-    folder: &Path,
-    connections: usize,
-    turn: Duration,
-    requests: [&[Vec<u8>]; 2],
-) -> Fallible<f64> {
-    let files = ["aws", "rustfs"].map(|name| folder.join(name));
-    for (file, requests) in files.iter().zip(requests) {
-        write_requests(file, requests)?;
-    }
-    let mut loads = [Vec::new(), Vec::new()];
-    for _ in 0..TURNS {
-        for (file, loads) in files.iter().zip(&mut loads) {
-            let until = Until::Passed(turn);
-            loads.push(load(
-                &keyway.address,
-                keyway.pid(),
-                connections,
-                until,
-                file,
-            )?);
-            keyway.forget_log()?;
+/// Signs the requests and writes them: a signature is valid only for minutes.
+fn write(
+    files: &Files,
+    address: &str,
+    operation: &str,
+    bodies: &[Bodies],
+    moto: Option<&(Server, String)>,
+) -> Fallible<()> {
+    let (path, is_generate) = match operation {
+        "GenerateDataKey" => ("/generate-data-key", true),
+        _ => ("/decrypt", false),
+    };
+    let (mut aws, mut rustfs, mut of_moto) = (Vec::new(), Vec::new(), Vec::new());
+    for bodies in bodies {
+        let (own, other) = if is_generate {
+            (&bodies.generate, &bodies.rustfs_generate)
+        } else {
+            (&bodies.decrypt, &bodies.rustfs_decrypt)
+        };
+        aws.push(aws_signed(address, operation, own)?);
+        rustfs.push(signed(address, "POST", path, &other.to_string())?);
+        if let Some((server, id)) = moto {
+            let body = json!({
+                "KeyId": id,
+                "KeySpec": "AES_256",
+                "EncryptionContext": own.get("EncryptionContext"),
+            });
+            of_moto.push(aws_signed(&server.address, operation, &body)?);
         }
     }
-    println!(
-        "{:<12}{:>14}{:>12}{:>12}{:>18}",
-        "", "requests/s", "p50 ms", "p99 ms", "server CPU us"
-    );
-    let [aws, rustfs] = &loads;
-    line("AWS KMS's", aws)?;
-    line("RustFS's", rustfs)?;
-    let ratios = aws.iter().zip(rustfs);
-    let ratio = median(
-        ratios
-            .map(|(aws, rustfs)| aws.per_second / rustfs.per_second)
-            .collect(),
-    )?;
-    println!("ratio of requests/s {ratio:.3} (target >= {TARGET:.2})");
-    Ok(ratio)
+    write_requests(&files.aws, &aws)?;
+    write_requests(&files.rustfs, &rustfs)?;
+    write_requests(&files.moto, &of_moto)
+}
+
+fn compare(
+    keyway: &Server,
+    files: &Files,
+    what: What<'_>,
+    turn: Duration,
+    moto: Option<&(Server, String)>,
+) -> Fallible<Comparison> {
+    let until = Until::Passed(turn);
+    let run = |server: &Server, file: &Path| {
+        let done = load(&server.address, server.pid(), what.connections, until, file);
+        server.forget_log()?;
+        done
+    };
+    let own = || run(keyway, &files.aws);
+    let rustfs = || run(keyway, &files.rustfs);
+    let of_moto = || run(&moto.ok_or("no moto")?.0, &files.moto);
+    let mut sides: Vec<Loaded<'_>> = vec![(OWN, &own), (RUSTFS, &rustfs)];
+    if moto.is_some() {
+        sides.push((MOTO, &of_moto));
+    }
+    let mut comparison = in_turns(what, TURNS, &sides)?;
+    comparison.compare(Measure::Rate, RUSTFS, Some((Bound::AtLeast, TARGET)))?;
+    if moto.is_some() {
+        comparison.compare(Measure::Rate, MOTO, None)?;
+    }
+    Ok(comparison)
 }

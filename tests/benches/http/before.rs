@@ -3,20 +3,22 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use keyway_performance::{Bound, Measure};
 use serde_json::{Value, json};
 
 use crate::client::{call, signed};
-use crate::kes::{ADMIN, path_text};
+use crate::kes::{ADMIN, path_text, transport};
 use crate::load::{Load, Until, load, run_loader, write_requests};
 use crate::process::{Keyway, Log, Server};
 use crate::report::Report;
-use crate::speed::line;
-use crate::{Fallible, ROUNDS, median};
+use crate::turns::{Loaded, What, in_turns};
+use crate::{Fallible, OWN, ROUNDS};
 
 const CONNECTIONS: [usize; 2] = [1, 32];
 const REQUESTS: usize = 64;
 /// No figure may be slower by more than 3 %.
 const TARGET: f64 = 0.97;
+const OLD: &str = "older build";
 /// At least this many short turns: with 25, the ratio of the same two builds differed by 9 % from run to run.
 const FEWEST: u32 = 40;
 /// A shorter turn measures how a loader starts.
@@ -115,47 +117,33 @@ pub(crate) fn measure(report: &mut Report, turn: Duration, before: &Path) -> Fal
         "\nThis build and {}, in turns: medians of {turns} turns of {turn:?}.",
         before.display()
     );
-    for (what, operation, how) in [
-        ("generate-data-key", "generate-data-key", How::Signed),
-        ("decrypt", "decrypt", How::Signed),
-        ("KES generate, h1", "", How::Kes("h1")),
-        ("KES generate, h2", "", How::Kes("h2")),
+    for (name, operation, transport, how) in [
+        (
+            "generate-data-key",
+            "generate-data-key",
+            "HTTP/1.1",
+            How::Signed,
+        ),
+        ("decrypt", "decrypt", "HTTP/1.1", How::Signed),
+        ("KES generate", "", transport("h1"), How::Kes("h1")),
+        ("KES generate", "", transport("h2"), How::Kes("h2")),
     ] {
         for connections in CONNECTIONS {
             for side in [&old, &new] {
                 side.prepare(operation)?;
                 side.load(how, connections, Until::Passed(turn))?;
             }
-            let (mut was, mut is) = (Vec::new(), Vec::new());
-            for number in 0..turns {
-                // The builds change places, so that neither always runs second.
-                let mut sides = [(&old, &mut was), (&new, &mut is)];
-                if number % 2 == 1 {
-                    sides.reverse();
-                }
-                for (side, loads) in sides {
-                    loads.push(side.load(how, connections, Until::Passed(turn))?);
-                }
-            }
-            println!("\n{what}, connections: {connections}");
-            println!(
-                "{:<12}{:>14}{:>12}{:>12}{:>18}",
-                "", "requests/s", "p50 ms", "p99 ms", "server CPU us"
-            );
-            line("before", &was)?;
-            line("now", &is)?;
-            let pairs = was.iter().zip(&is);
-            let ratio = median(
-                pairs
-                    .map(|(was, is)| is.per_second / was.per_second)
-                    .collect(),
-            )?;
-            println!("ratio of requests/s {ratio:.3} (target >= {TARGET})");
-            report.at_least(
-                format!("{what}, connections {connections}: now to before"),
-                ratio,
-                TARGET,
-            );
+            let what = What {
+                operation: name,
+                transport,
+                connections,
+            };
+            let run = |side: &Side| side.load(how, connections, Until::Passed(turn));
+            let sides: [Loaded<'_>; 2] = [(OWN, &|| run(&new)), (OLD, &|| run(&old))];
+            let mut comparison = in_turns(what, turns, &sides)?;
+            comparison.compare(Measure::Rate, OLD, Some((Bound::AtLeast, TARGET)))?;
+            comparison.compare(Measure::Processor, OLD, None)?;
+            report.comparison(comparison);
         }
     }
     old.server.stop()?;

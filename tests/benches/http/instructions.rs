@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use keyway_performance::PROFILE;
 use keyway_tests::Signer;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -96,12 +97,33 @@ pub(crate) fn run(arguments: &[&str]) -> Fallible<()> {
             .iter()
             .map(|(name, counts)| (*name, total(counts).round()))
             .collect();
-        return Ok(std::fs::write(
-            COMMITTED,
-            serde_json::to_string_pretty(&totals)? + "\n",
-        )?);
+        std::fs::write(COMMITTED, serde_json::to_string_pretty(&totals)? + "\n")?;
+        return write_profile(&counted);
     }
     compare(&counted)
+}
+
+/// Writes what docs/performance.md shows: the counts of each operation by crate, without those below a thousandth.
+fn write_profile(counted: &[(&str, Counts)]) -> Fallible<()> {
+    let profile: BTreeMap<_, BTreeMap<_, _>> = (counted.iter())
+        .map(|(name, counts)| {
+            let least = total(counts) / 1000.0;
+            let (many, few): (Vec<_>, Vec<_>) =
+                counts.iter().partition(|(_, count)| **count >= least);
+            let few: f64 = few.into_iter().map(|(_, count)| count).sum();
+            let many = many.into_iter();
+            let many = many.map(|(name, count)| (name.as_str(), count.round()));
+            (
+                *name,
+                many.chain([("crates below 0.1 %", few.round())]).collect(),
+            )
+        })
+        .collect();
+    let file = keyway_tests::project().join(PROFILE);
+    Ok(std::fs::write(
+        file,
+        serde_json::to_string_pretty(&profile)? + "\n",
+    )?)
 }
 
 fn total(counts: &Counts) -> f64 {

@@ -25,7 +25,7 @@ pub(crate) enum Until {
 }
 
 /// Not measured: connections are opened and caches fill.
-const WARM_UP: Duration = Duration::from_millis(300);
+pub(crate) const WARM_UP: Duration = Duration::from_millis(300);
 
 /// The results of a loader.
 #[derive(Clone, Copy)]
@@ -35,8 +35,10 @@ pub(crate) struct Load {
     pub(crate) p50: f64,
     /// Milliseconds.
     pub(crate) p99: f64,
-    /// The server's processor time for each request, in microseconds.
-    pub(crate) cpu: f64,
+    /// The server's processor time for each request outside of the kernel, in microseconds.
+    pub(crate) user: f64,
+    /// The same within the kernel.
+    pub(crate) system: f64,
 }
 
 /// Runs a loader against the server `pid` at `address`. Every answer must be 200.
@@ -63,13 +65,13 @@ pub(crate) fn run_loader(
         Until::Passed(time) => format!("{}ms", time.as_millis()),
         Until::Sent(count) => count.to_string(),
     };
-    let before = process::cpu_seconds(pid)?;
+    let before = process::processor_seconds(pid)?;
     let output = std::process::Command::new(std::env::current_exe()?)
         .args(how)
         .args([address, &connections.to_string(), &until])
         .arg(requests)
         .output()?;
-    let used = process::cpu_seconds(pid)? - before;
+    let after = process::processor_seconds(pid)?;
     if !output.status.success() {
         return Err(format!(
             "the loader failed: {}",
@@ -83,11 +85,14 @@ pub(crate) fn run_loader(
             .and_then(Value::as_f64)
             .ok_or("the loader said something else")
     };
+    let all = number("all")?;
+    let [user, system] = std::array::from_fn(|at| (after[at] - before[at]) / all * 1e6);
     Ok(Load {
         per_second: number("per_second")?,
         p50: number("p50")?,
         p99: number("p99")?,
-        cpu: used / number("all")? * 1e6,
+        user,
+        system,
     })
 }
 
@@ -101,7 +106,7 @@ pub(crate) fn write_requests(file: &Path, requests: &[Vec<u8>]) -> Fallible<()> 
     Ok(out.flush()?)
 }
 
-fn read_requests(file: &str) -> Fallible<Vec<Vec<u8>>> {
+pub(crate) fn read_requests(file: &str) -> Fallible<Vec<Vec<u8>>> {
     let bytes = std::fs::read(file)?;
     let mut rest = bytes.as_slice();
     let mut requests = Vec::new();

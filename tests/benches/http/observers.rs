@@ -3,24 +3,26 @@
 use std::path::Path;
 use std::time::Duration;
 
+use keyway_performance::{Bound, Measure};
 use serde_json::json;
 
 use crate::client::{call, signed};
 use crate::load::{Until, load, write_requests};
 use crate::process::{Keyway, Log, Server};
 use crate::report::Report;
-use crate::speed::line;
-use crate::{Fallible, ROUNDS, median};
+use crate::turns::{Loaded, What, in_turns};
+use crate::{Fallible, OWN, ROUNDS, median};
 
 const CONNECTIONS: [usize; 2] = [1, 32];
 /// The audit log and metrics together may cost 15 % of the requests.
 const TARGET: f64 = 0.85;
 /// The difference is smaller than the changes of a shared machine from one second to the next, so the sides take many
 /// short turns.
-const TURNS: u32 = 25;
+const TURNS: u32 = 20;
 const REQUESTS: usize = 64;
 /// The memory is read ten times, each after this many requests.
 const SOME: usize = 100_000;
+const WITHOUT: &str = "without audit log and metrics";
 const GROWTH_TARGET: f64 = 1.1;
 
 /// A server with a key, and requests to it.
@@ -63,8 +65,12 @@ pub(crate) fn measure(report: &mut Report, turn: Duration) -> Fallible<()> {
     let turn = turn * ROUNDS / TURNS;
     let folder = tempfile::tempdir()?;
     let with = [
-        ("a file", Log::File, "to-a-file"),
-        ("a pipe that another process reads", Log::Pipe, "to-a-pipe"),
+        ("HTTP/1.1, log to a file", Log::File, "to-a-file"),
+        (
+            "HTTP/1.1, log to a pipe that is read",
+            Log::Pipe,
+            "to-a-pipe",
+        ),
     ];
     let with = with
         .into_iter()
@@ -78,41 +84,32 @@ pub(crate) fn measure(report: &mut Report, turn: Duration) -> Fallible<()> {
     );
     for connections in CONNECTIONS {
         without.sign()?;
-        let (mut audited, mut bare) = (vec![Vec::new(); with.len()], Vec::new());
         for (_, side) in &with {
             side.sign()?;
         }
-        for _ in 0..TURNS {
-            for ((_, side), loads) in with.iter().zip(&mut audited) {
-                loads.push(side.load(connections, Until::Passed(turn))?);
-            }
-            bare.push(without.load(connections, Until::Passed(turn))?);
-        }
-        println!("\ngenerate-data-key, connections: {connections}");
-        println!(
-            "{:<12}{:>14}{:>12}{:>12}{:>18}",
-            "", "requests/s", "p50 ms", "p99 ms", "server CPU us"
-        );
-        line("without", &bare)?;
-        for ((to, _), audited) in with.iter().zip(&audited) {
-            line("with", audited)?;
-            let ratios = audited.iter().zip(&bare);
-            let ratios = ratios.map(|(ours, bare)| ours.per_second / bare.per_second);
-            let ratio = median(ratios.collect())?;
-            println!(
-                "standard output is {to}: ratio of requests/s {ratio:.2} (target >= {TARGET})"
-            );
-            report.at_least(
-                format!("audited to {to} and counted, connections {connections}: speed ratio"),
-                ratio,
-                TARGET,
-            );
+        for (to, side) in &with {
+            let what = What {
+                operation: "generate-data-key",
+                transport: to,
+                connections,
+            };
+            let run = |side: &Side| side.load(connections, Until::Passed(turn));
+            let sides: [Loaded<'_>; 2] = [(OWN, &|| run(side)), (WITHOUT, &|| run(&without))];
+            let mut comparison = in_turns(what, TURNS, &sides)?;
+            comparison.compare(Measure::Rate, WITHOUT, Some((Bound::AtLeast, TARGET)))?;
+            comparison.compare(Measure::Processor, WITHOUT, None)?;
+            report.comparison(comparison);
         }
     }
     without.server.stop()?;
-
-    let [_, many] = CONNECTIONS;
     let (_, with) = with.into_iter().next().ok_or("nothing was audited")?;
+    memory(report, &with)?;
+    with.server.stop()
+}
+
+/// The memory over a million requests.
+fn memory(report: &mut Report, with: &Side) -> Fallible<()> {
+    let [_, many] = CONNECTIONS;
     let mut memory = Vec::new();
     for _ in 0..10 {
         with.sign()?;
@@ -125,14 +122,10 @@ pub(crate) fn measure(report: &mut Report, turn: Duration) -> Fallible<()> {
     memory.truncate(3);
     let growth = after / median(memory)?;
     println!(
-        "\nMemory after each {SOME} requests, in MB: {} (last three to first three {growth:.2}, target <= {GROWTH_TARGET})",
+        "\nMemory after each {SOME} requests, in MB: {}",
         seen.join(" ")
     );
-    report.at_most(
-        "memory after 1,000,000 requests, of that at the beginning",
-        growth,
-        GROWTH_TARGET,
-        "",
-    );
-    with.server.stop()
+    let name = "memory after 1,000,000 requests, of that after 200,000";
+    report.figure(name, vec![growth], "", Bound::AtMost, GROWTH_TARGET);
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -13,6 +14,9 @@ use crate::Fallible;
 
 /// What a pipe holds, of Linux by default.
 const PIPE_BYTES: usize = 64 << 10;
+
+/// Names the binary to measure, instead of one that is built.
+const BINARY: &str = "KEYWAY_BENCH_BINARY";
 
 pub(crate) const ROOT_ACCESS_KEY: &str = "bench-root";
 pub(crate) const ROOT_SECRET_KEY: &str = "bench-root-secret";
@@ -67,6 +71,28 @@ impl Server {
         };
         server.address = server.said("listen")?;
         Ok(server)
+    }
+
+    /// Starts a server of others, and waits until it takes connections at this address. It says nothing.
+    pub(crate) fn start_at(command: &mut Command, address: String) -> Fallible<Self> {
+        const TRIES: u32 = 600;
+        let quiet = command.stdin(Stdio::null()).stdout(Stdio::null());
+        let mut server = Self {
+            child: quiet.stderr(Stdio::null()).spawn()?,
+            log: None,
+            first: Value::Null,
+            address,
+        };
+        for _ in 0..TRIES {
+            if TcpStream::connect(&server.address).is_ok() {
+                return Ok(server);
+            }
+            if server.child.try_wait()?.is_some() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Err(format!("nothing listens at {}: {command:?}", server.address).into())
     }
 
     fn first_of_file(&mut self) -> Fallible<Value> {
@@ -181,6 +207,9 @@ pub(crate) struct Keyway;
 impl Keyway {
     /// Builds the release binary, or finds that it is up to date.
     pub(crate) fn build() -> Fallible<()> {
+        if std::env::var_os(BINARY).is_some() {
+            return Ok(());
+        }
         let built = Command::new(option_env!("CARGO").unwrap_or("cargo"))
             .args(["build", "--quiet", "--release", "--locked", "-p", "keyway"])
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -192,8 +221,11 @@ impl Keyway {
         }
     }
 
-    /// The release binary of this build.
+    /// The release binary of this build, or the one that the environment names.
     pub(crate) fn binary() -> Fallible<PathBuf> {
+        if let Some(named) = std::env::var_os(BINARY) {
+            return Ok(std::path::absolute(named)?);
+        }
         // .../target/release/deps/this -> .../target/release/keyway
         let this = std::env::current_exe()?;
         let folder = this
@@ -246,21 +278,17 @@ impl Keyway {
     }
 }
 
-/// The processor time that a process has used, in the kernel too.
-pub(crate) fn cpu_seconds(pid: u32) -> Fallible<f64> {
+/// The processor time that a process has used, in seconds: outside of the kernel, and within.
+pub(crate) fn processor_seconds(pid: u32) -> Fallible<[f64; 2]> {
     // The kernel reports hundredths of a second, whatever its own tick is.
     const TICKS: f64 = 100.0;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The second field is the name in brackets; user and system time are the 14th and 15th.
-    let fields = stat
-        .rsplit_once(')')
-        .ok_or("no such process")?
-        .1
-        .split_whitespace();
-    let ticks: Vec<f64> = fields
-        .skip(11)
-        .take(2)
-        .map(str::parse)
-        .collect::<Result<_, _>>()?;
-    Ok(ticks.iter().sum::<f64>() / TICKS)
+    let (_, fields) = stat.rsplit_once(')').ok_or("no such process")?;
+    let mut ticks = fields.split_whitespace().skip(11);
+    let mut next = || -> Fallible<f64> {
+        let ticks = ticks.next().ok_or("the kernel reports no processor time")?;
+        Ok(ticks.parse::<f64>()? / TICKS)
+    };
+    Ok([next()?, next()?])
 }

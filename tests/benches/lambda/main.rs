@@ -81,7 +81,7 @@ async fn measure() -> Fallible<()> {
     cold::measure(&mut report, &aws, &deployment, starts).await?;
     calls::measure(&mut report, &aws, &deployment).await?;
     report.print();
-    Ok(())
+    report.write()
 }
 
 /// Makes the deployment, as its first start does, and a key.

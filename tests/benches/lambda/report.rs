@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use keyway_performance::{Figure, MEASURED, Part, Samples, Target};
+
 use crate::Fallible;
 
 /// Times of one kind, of a function and of the bare one, taken in turn.
@@ -26,10 +28,11 @@ pub(crate) fn hundredth(samples: &[f64], wanted: usize) -> Fallible<f64> {
     Ok(*sorted.get(at).ok_or("nothing was measured")?)
 }
 
-/// The lines of the table that have a target.
+/// The lines of the table that have a target, and all figures.
 #[derive(Default)]
 pub(crate) struct Report {
     lines: Vec<String>,
+    figures: Vec<Figure>,
 }
 
 impl Report {
@@ -48,6 +51,17 @@ impl Report {
         pairs: &Pairs,
         target: Option<f64>,
     ) -> Fallible<()> {
+        let over: Vec<f64> = (pairs.keyway.iter().zip(&pairs.hello))
+            .map(|(keyway, hello)| keyway - hello)
+            .collect();
+        let over = Samples::of(over);
+        self.figures.push(Figure {
+            name: format!("{function}: {what}, over a bare function"),
+            unit: "ms".to_owned(),
+            target: target.map(|most| Target::at_most(most, over.median)),
+            value: over,
+            ..Figure::default()
+        });
         for (name, wanted) in [("median", 50), ("p90", 90)] {
             let keyway = hundredth(&pairs.keyway, wanted)?;
             let hello = hundredth(&pairs.hello, wanted)?;
@@ -73,6 +87,14 @@ impl Report {
         let (measured, target) = (format!("{measured:.2}{unit}"), format!("<= {target}{unit}"));
         self.lines
             .push(format!("{what:<72}{measured:>12}{target:>12}  {verdict}"));
+    }
+
+    /// Writes the figures, from which docs/performance is made.
+    pub(crate) fn write(self) -> Fallible<()> {
+        let date = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+        let mut part = Part::new("lambda", date, None)?;
+        part.figures = self.figures;
+        part.write(&keyway_tests::project().join(MEASURED))
     }
 
     pub(crate) fn print(&self) {
