@@ -39,7 +39,7 @@ const SIGNING: &str = "table-sign";
 
 /// The commands that write none: they only read, they work on files that are no deployment, or they call a server, which
 /// records the requests.
-const UNRECORDED: [&str; 39] = [
+const UNRECORDED: [&str; 38] = [
     "access-key-list",
     "audit-export",
     "audit-tail",
@@ -62,7 +62,6 @@ const UNRECORDED: [&str; 39] = [
     "key-cancel-deletion",
     "key-create",
     "key-delete",
-    "key-describe",
     "key-disable",
     "key-enable",
     "key-list",

@@ -99,15 +99,16 @@ fn copy_keyring(from: &Path, to: &Path) {
 async fn memory_does_not_grow_with_the_backup() {
     /// The names of the records that were written are kept for the report.
     const OF_A_NAME: u64 = 256;
-    /// What is read ahead and waits to be written: 64 records of the log, and as much again on the way.
-    const OF_WORK: u64 = 40 << 20;
+    /// What is read ahead and waits to be written differs by so much from run to run. The difference in data is 75 MB.
+    const OF_WORK: u64 = 24 << 20;
     let (keys, log_records) = match is_set("KEYWAY_TORTURE") {
         true => (100_000, 2_000),
-        false => (2_000, 320),
+        false => (2_000, 500),
     };
-    let (small, large) = tokio::join!(moved(1, 1), moved(keys, log_records));
+    let (small, large) = tokio::join!(moved(10, 200), moved(keys, log_records));
     let more = (keys as u64 * OF_A_NAME + OF_WORK) >> 10;
     for (small, large) in small.into_iter().zip(large) {
+        eprintln!("with few records {small} KiB, with many {large} KiB");
         assert!(large < small + more, "{small} KiB, then {large} KiB");
     }
 }

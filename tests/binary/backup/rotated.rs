@@ -53,7 +53,8 @@ impl Rotated {
     async fn opens(&self, folder: &Path) {
         let server = self.options.start(folder).await;
         decrypt(&server, &self.blob).await.ok();
-        create(&server, "made-after").await;
+        let made = generate(&server, "k").await.text("ciphertext_blob");
+        decrypt(&server, &made).await.ok();
         server.stop().await;
         let verify = ["table", "verify", "--data-dir", folder.to_str().unwrap()];
         let verified = run(&self.options, &verify).await;
