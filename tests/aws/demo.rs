@@ -17,7 +17,7 @@ fn keyway(deployment: &Deployment) -> ServerOptions {
 
 /// Verifying a whole table reads every hour of the past year.
 #[expect(clippy::disallowed_methods, reason = "real processes run in real time")]
-fn hours_ago() -> String {
+pub(crate) fn hours_ago() -> String {
     let since = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(2);
     since.to_string()
 }

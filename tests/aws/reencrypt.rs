@@ -171,6 +171,19 @@ async fn ciphertexts_of_aws_open_here_and_others_are_reported() {
     assert_eq!(code, Some(0), "{stderr}");
     assert_eq!(again, moved);
     assert!(stderr.contains("0 ciphertexts moved, 2 were moved already, 0 failed"));
+    let (data, ..) = moving.paths();
+    let place = ["--data-dir", data.to_str().unwrap()];
+    let events = moving.options.operator_events(&place).await;
+    let counted = events
+        .iter()
+        .filter(|event| event["operation"] == "kms:Reencrypt");
+    let counted: Vec<_> = counted
+        .map(|event| (&event["key_id"], &event["counts"]))
+        .collect();
+    let of_first = json!({"already_there": 0, "failed": 7, "reencrypted": 3});
+    let of_second = json!({"already_there": 2, "failed": 0, "reencrypted": 0});
+    let key = json!("reports");
+    assert_eq!(counted, [(&key, &of_first), (&key, &of_second)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

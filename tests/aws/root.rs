@@ -3,16 +3,22 @@
 use keyway_tests::{Aws, Deployment, Function, ServerOptions};
 use serde_json::{Value, json};
 
+use crate::demo::hours_ago;
 use crate::setup::set_up;
+
+/// Commands on the deployment, which variables name.
+fn options(deployment: &Deployment) -> ServerOptions {
+    let variables = deployment.variables().into_iter();
+    let plain = ServerOptions::default().without_root();
+    variables.fold(plain, |options, (name, value)| {
+        options.variable(&name, &value)
+    })
+}
 
 /// Runs `keyway root` over the deployment; returns its exit code, its JSON and what it says.
 async fn root(deployment: &Deployment, arguments: &[&str]) -> (Option<i32>, Value, String) {
-    let mut options = ServerOptions::default().without_root();
-    for (name, value) in deployment.variables() {
-        options = options.variable(&name, &value);
-    }
     let all = [&["root"], arguments, &["--output", "json"]].concat();
-    let (code, stdout, stderr) = options.run(&all).await;
+    let (code, stdout, stderr) = options(deployment).run(&all).await;
     (
         code,
         serde_json::from_str(&stdout).unwrap_or_default(),
@@ -24,7 +30,7 @@ async fn root(deployment: &Deployment, arguments: &[&str]) -> (Option<i32>, Valu
 async fn stages(aws: &Aws, deployment: &Deployment) -> Vec<(String, Vec<String>)> {
     let client = aws_sdk_secretsmanager::Client::new(&aws.config());
     let mut found = Vec::new();
-    for stage in ["AWSCURRENT", "AWSPREVIOUS"] {
+    for stage in ["AWSCURRENT", "AWSPREVIOUS", "AWSPENDING"] {
         let request = client.get_secret_value().secret_id(&deployment.keyring);
         let Ok(version) = request.version_stage(stage).send().await else {
             continue;
@@ -79,6 +85,14 @@ async fn root_rotated_and_retired_under_functions_keeps_everything_open() {
         ("AWSPREVIOUS".to_owned(), roots(&["r1", "r2"])),
     ];
     assert_eq!(stages(&aws, &deployment).await, expected);
+    let since = ["--since", &hours_ago()];
+    let events = options(&deployment).operator_events(&since).await;
+    let events: Vec<_> = events.iter().map(|event| &event["operation"]).collect();
+    let rotation = ["audit:Started", "kms:RotateRoot", "kms:RewrapRoot"];
+    assert_eq!(
+        events,
+        [&rotation[..], &["audit:Started", "kms:RetireRoot"]].concat()
+    );
     let fresh = Function::start("keyway-fn-datakey", &deployment, &[]).await;
     for function in [&datakey, &fresh] {
         let body = json!({ "ciphertext_blob": blob }).to_string();

@@ -1,5 +1,8 @@
 //! `keyway backup` and `keyway restore`, beside servers that run and servers that do not.
 
+mod large;
+mod rotated;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -37,6 +37,7 @@ mod lost_data;
 mod metrics;
 mod minio;
 mod openapi;
+mod operator_events;
 mod packages;
 mod policies;
 mod processes;

@@ -120,6 +120,17 @@ async fn root_rotated_and_retired_under_two_servers_keeps_everything_open() {
     let (code, done, _) = root(&options, &data, &["retire", "r1"]).await;
     assert_eq!((code, &done["now"]), (Some(0), &json!(false)));
     assert_eq!(counts(&status(&options, &data).await).len(), 1);
+    let events = options
+        .operator_events(&["--data-dir", data.to_str().unwrap()])
+        .await;
+    let retired = events
+        .iter()
+        .filter(|event| event["operation"] == "kms:RetireRoot");
+    let retired: Vec<_> = retired
+        .map(|event| (&event["resource"], &event["error"]))
+        .collect();
+    let done = (&json!("root/r1"), &Value::Null);
+    assert_eq!(retired, [(&Value::Null, &json!("failed")), done, done]);
     create(&a, "after").await;
     all_open(&a, &blobs).await;
     generate(&b, "after").await.ok();
@@ -250,4 +261,52 @@ async fn older_copy_of_the_keyring_put_back_is_refused_with_what_to_do() {
     let server = options.start(&data).await;
     all_open(&server, &blobs).await;
     server.stop().await;
+}
+
+#[tokio::test]
+async fn root_given_up_lets_the_server_start_and_its_id_is_not_used_again() {
+    let folder = folder();
+    let data = data_dir(&folder);
+    let options = ServerOptions::default();
+    let server = options.start(&data).await;
+    let lost = blobs(&server, 1).await;
+    server.stop().await;
+    let file = data.join("secrets").join(KEYRING);
+    let old = fs::read(&file).unwrap();
+    let (code, _, stderr) = root(&options, &data, &["rotate"]).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    let place = data.to_str().unwrap();
+    let give_up = async |root: &str| {
+        let command = ["root", "give-up", "--data-dir", place, root];
+        options.run(&command).await
+    };
+    let (code, _, stderr) = give_up("r2").await;
+    assert!(code == Some(1) && stderr.contains("r2"), "{stderr}");
+
+    // The machine with the newest keyring is gone, and a copy of before the rotation is left.
+    fs::write(&file, &old).unwrap();
+    let (code, stderr) = options.fail(&data).await;
+    assert!(code == Some(1) && stderr.contains("r2"), "{stderr}");
+    let (code, _, stderr) = give_up("r7").await;
+    assert!(code == Some(1) && stderr.contains("r7"), "{stderr}");
+    let (code, stdout, stderr) = give_up("r2").await;
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.contains("the root r2 is given up"), "{stdout}");
+
+    let found = status(&options, &data).await;
+    assert_eq!(found["current"], "r1");
+    let names = found["lost"].as_array().unwrap();
+    assert!(names.contains(&json!("key/k0")), "{found}");
+    // The configuration is lost too, so no start may make another one.
+    let server = ServerOptions::not_started().start(&data).await;
+    assert_ne!(decrypt(&server, &lost[0]).await.status, 200);
+    server.stop().await;
+    let (code, done, stderr) = root(&options, &data, &["rotate"]).await;
+    assert_eq!(done["current"], "r3", "{code:?} {stderr}");
+    let events = options.operator_events(&["--data-dir", place]).await;
+    let given_up = events
+        .iter()
+        .filter(|event| event["operation"] == "kms:GiveUpRoot");
+    let results: Vec<&Value> = given_up.map(|event| &event["error"]).collect();
+    assert_eq!(results, [&json!("failed"), &json!("failed"), &Value::Null]);
 }

@@ -21,14 +21,11 @@ struct Before {
 
 impl Before {
     fn of(release: &'static str) -> Self {
-        let source = project().join("tests/data/upgrades").join(release);
         let folder = folder();
-        copy(&source.join("data"), &data_dir(&folder));
-        let expected = fs::read_to_string(source.join("expected.json")).unwrap();
         Self {
             release,
+            expected: data_of(release, &folder),
             folder,
-            expected: serde_json::from_str(&expected).unwrap(),
         }
     }
 
@@ -156,6 +153,14 @@ impl Before {
         );
         server.send(request).await.unwrap()
     }
+}
+
+/// Copies a release's data folder into this one, and returns what that release left to be done with it.
+pub(crate) fn data_of(release: &str, folder: &TempDir) -> Value {
+    let source = project().join("tests/data/upgrades").join(release);
+    copy(&source.join("data"), &data_dir(folder));
+    let expected = fs::read_to_string(source.join("expected.json")).unwrap();
+    serde_json::from_str(&expected).unwrap()
 }
 
 /// Copies a folder. Git keeps no modes, which the server checks.

@@ -6,12 +6,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use keyway_tests::binary;
+use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 use crate::aws_kms::larger_clients;
 use crate::clients::{REPOSITORY, clients};
-use crate::folder;
+use crate::{folder, upgrades};
 
 /// A command of the walk, and what it must print.
 #[derive(Debug, PartialEq, Eq)]
@@ -139,6 +140,16 @@ async fn walk_of_a_deployments_life_works_as_shown() {
 }
 
 #[tokio::test]
+async fn walk_of_an_upgrade_works_as_shown() {
+    let folder = folder();
+    let before = upgrades::data_of("0.1.0", &folder);
+    fs::write(folder.path().join("keyway.toml"), "data-dir = \"./data\"\n").unwrap();
+    let passphrase = before["passphrase"].as_str().unwrap();
+    let variables = [("KEYWAY_PASSPHRASE", passphrase)];
+    run_in(&folder, "docs/upgrading.md", &[], &variables).await;
+}
+
+#[tokio::test]
 async fn walk_of_the_kes_api_works_as_shown() {
     walk("docs/kes.md").await;
 }
@@ -261,8 +272,13 @@ async fn walk_with(document: &str, folders: &[PathBuf]) {
     }
 }
 
-/// Runs the walk of a document, with the programs of these folders and `keyway`.
+/// Runs the walk of a document in an empty folder, with the programs of these folders and `keyway`.
 async fn run(document: &str, folders: &[PathBuf]) {
+    run_in(&folder(), document, folders, &[]).await;
+}
+
+/// As [`run`], in this folder and with these variables.
+async fn run_in(folder: &TempDir, document: &str, folders: &[PathBuf], variables: &[(&str, &str)]) {
     let text = fs::read_to_string(format!("{REPOSITORY}/{document}"))
         .expect("the document that has the walk is there");
     let (text, port) = with_free_ports(text);
@@ -279,7 +295,6 @@ async fn run(document: &str, folders: &[PathBuf]) {
     for (number, step) in steps.iter().enumerate() {
         script += &format!("{}\nprintf '\\n%s\\n' '{}'\n", step.command, end(number));
     }
-    let folder = folder();
     let mut command = Command::new("bash");
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
@@ -291,6 +306,7 @@ async fn run(document: &str, folders: &[PathBuf]) {
         .args(["-c", &script])
         .current_dir(folder.path())
         .env("KEYWAY_LISTEN", &address)
+        .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .process_group(0)

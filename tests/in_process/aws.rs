@@ -336,6 +336,22 @@ async fn member_that_is_too_long_is_refused() {
 }
 
 #[tokio::test]
+async fn tag_beyond_the_fiftieth_of_a_key_is_refused_with_aws_text() {
+    let site = site_with(&["on"]).await;
+    let tag = async |name: String| {
+        let tags = json!([{"TagKey": name, "TagValue": ""}]);
+        kms(&site, "TagResource", json!({"KeyId": "on", "Tags": tags})).await
+    };
+    for number in 0..50 {
+        tag(number.to_string()).await.ok();
+    }
+    let expected = ("TagException".to_owned(), "Too many tags".to_owned());
+    assert_eq!(refused(&tag("one more".to_owned()).await), expected);
+    // The value of a tag can still change.
+    tag("7".to_owned()).await.ok();
+}
+
+#[tokio::test]
 async fn decryption_with_another_context_or_key_is_refused() {
     let site = site_with(&["app-1", "app-2"]).await;
     let made = kms(

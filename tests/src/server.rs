@@ -255,6 +255,22 @@ impl ServerOptions {
         output(options.command()).await
     }
 
+    /// The events of commands in the table's audit log, which verifies, if there are any. `location` names the deployment.
+    pub async fn operator_events(&self, location: &[&str]) -> Vec<Value> {
+        let (code, stdout, stderr) = self
+            .run(&[&["audit", "verify", "--allow-empty"], location].concat())
+            .await;
+        assert_eq!(code, Some(0), "{stdout}{stderr}");
+        let (code, stdout, stderr) = self.run(&[&["audit", "export"], location].concat()).await;
+        assert_eq!(code, Some(0), "{stderr}");
+        let events = stdout
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("an event"));
+        events
+            .filter(|event| event["dialect"] == "operator")
+            .collect()
+    }
+
     /// As [`ServerOptions::run`], with this on standard input. Standard output is bytes.
     pub async fn run_with_input(
         &self,

@@ -95,6 +95,29 @@ async fn transit_key_rotated_and_retired_under_a_server_opens_everything() {
     assert_eq!((code, &done["now"]), (Some(0), &json!(true)), "{stderr}");
     let (_, status, _) = root_vault(data, &["status"]).await;
     assert_eq!(status["minimum"], 2);
+    let place = ["--data-dir", data.to_str().unwrap()];
+    let events = ServerOptions::default().operator_events(&place).await;
+    let told = events.iter().map(|event| {
+        let text = |name: &str| event[name].as_str().unwrap_or_default();
+        format!(
+            "{} {} {}",
+            text("operation"),
+            text("resource"),
+            text("error")
+        )
+    });
+    let expected = [
+        "audit:Started kms:RotateTransitKey ",
+        "kms:RotateTransitKey  failed",
+        "audit:Started kms:RotateTransitKey ",
+        "kms:RotateTransitKey transit/2 ",
+        "kms:RewrapTransitKey  ",
+        "audit:Started kms:RetireTransitKey ",
+        "kms:RetireTransitKey  failed",
+        "audit:Started kms:RetireTransitKey ",
+        "kms:RetireTransitKey transit/1 ",
+    ];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
     let cleared = post("/kms/clear-cache", json!({})).await;
     assert_eq!(cleared.status, 204);
     for blob in &blobs {

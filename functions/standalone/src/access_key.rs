@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
+use keyway_audit::OperatorAction;
 use keyway_deployment_assembly::duration;
 use keyway_domain::SecretBytes;
 use keyway_domain::access::{
@@ -14,6 +15,7 @@ use keyway_domain::access::{
 use keyway_domain::policy::{MAX_POLICY_BYTES, Policy};
 use serde::Serialize;
 
+use crate::command_log::CommandLog;
 use crate::location::DeploymentLocation;
 use crate::{explain, print, tell};
 
@@ -133,6 +135,9 @@ enum ListOutput {
     Json,
 }
 
+/// How events name access keys.
+const ACCESS_KEY: &str = "access-key";
+
 fn lifetime(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         life if life >= Duration::from_secs(1) => Ok(life),
@@ -182,16 +187,28 @@ async fn create(arguments: Create) -> anyhow::Result<()> {
         name,
         ..WantedAccessKey::new(policy)
     };
-    let keys = deployment.access_keys();
-    let key = keys.create_with(wanted).await.map_err(explain)?;
+    let action = OperatorAction::CreateAccessKey;
+    let log = CommandLog::begin(&deployment, action).await?;
+    let key = deployment.access_keys().create_with(wanted).await;
+    let key = log.ended(action, key.map_err(explain), |key, event| {
+        event.of(ACCESS_KEY, key.id.as_str())
+    });
+    let key = key.await?;
     show_new(&key, None, arguments.output)
 }
 
 async fn rotate(arguments: Rotate) -> anyhow::Result<()> {
     let id = AccessKeyId::parse(&arguments.id).map_err(explain)?;
     let deployment = arguments.location.open().await?;
+    let action = OperatorAction::RotateAccessKey;
+    let log = CommandLog::begin(&deployment, action).await?;
     let keys = deployment.access_keys();
-    let rotated = keys.rotate(&id, arguments.overlap).await.map_err(explain)?;
+    let rotated = keys.rotate(&id, arguments.overlap).await.map_err(explain);
+    let rotated = log.ended(action, rotated, |rotated, event| {
+        let (old, new) = (id.as_str(), rotated.new.id.as_str());
+        event.of(ACCESS_KEY, &format!("{old}/{new}"))
+    });
+    let rotated = rotated.await?;
     let old_expires_at = format!("{:.0}", rotated.old_expires_at);
     show_new(
         &rotated.new,
@@ -336,11 +353,13 @@ async fn list(arguments: List) -> anyhow::Result<()> {
 async fn revoke(arguments: Revoke) -> anyhow::Result<()> {
     let id = AccessKeyId::parse(&arguments.id).map_err(explain)?;
     let deployment = arguments.location.open().await?;
-    deployment
-        .access_keys()
-        .revoke(&id)
-        .await
-        .map_err(explain)?;
+    let action = OperatorAction::RevokeAccessKey;
+    let log = CommandLog::begin(&deployment, action).await?;
+    let revoked = deployment.access_keys().revoke(&id).await;
+    let revoked = log.ended(action, revoked.map_err(explain), |(), event| {
+        event.of(ACCESS_KEY, id.as_str())
+    });
+    revoked.await?;
     print(&format!("revoked {}", id.as_str()));
     Ok(())
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
+use keyway_audit::OperatorAction;
 use keyway_backup::{
     Bundle, Created, Header, Logs, Name, RootProtection, RootWish, Share, ShareCount, Source,
     Summary, create,
@@ -22,6 +23,7 @@ use keyway_domain::keyring::RootKeyring;
 use keyway_settings::SettingsFile;
 use serde_json::{Value, json};
 
+use crate::command_log::CommandLog;
 use crate::location::DeploymentLocation;
 use crate::migration::Output;
 use crate::{print, tell};
@@ -141,6 +143,8 @@ fn opened(path: &Path) -> anyhow::Result<Bundle<File>> {
 async fn run_create(asked: Create) -> anyhow::Result<()> {
     let root = root_wish(&asked)?;
     let ports = asked.location.open().await?;
+    let action = OperatorAction::CreateBackup;
+    let log = CommandLog::begin(&ports, action).await?;
     let mut drawn = [0; 8];
     ports.random.fill(&mut drawn)?;
     let mut output = asked.to.open(&asked.store, drawn).await?;
@@ -161,7 +165,16 @@ async fn run_create(asked: Create) -> anyhow::Result<()> {
     })
     .await;
     spinner.finish_and_clear();
-    let created = created.with_context(|| asked.to.to_string())?;
+    let created = created.with_context(|| asked.to.to_string());
+    // The shares are printed only if the event is written.
+    let created = log.ended(action, created, |created, event| {
+        let header = &created.header;
+        event
+            .of("backup", &header.bundle)
+            .counted("records", created.summary.records.values().sum())
+            .counted("root_keyrings", header.root.is_some().into())
+    });
+    let created = created.await?;
     print_created(&asked, &created);
     for (name, why) in &created.refused {
         tell(&format!(

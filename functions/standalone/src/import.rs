@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand};
+use keyway_audit::{OperatorAction, OperatorEvent};
 use keyway_deployment_assembly::{Writing, environment};
 use keyway_domain::migration::Progress;
 use keyway_import::{ImportError, KeyImport, KeyReport, NotImported};
 use zeroize::Zeroizing;
 
+use crate::command_log::CommandLog;
 use crate::kes_config::{self, FromConfig};
 use crate::location::DeploymentLocation;
 use crate::migration::{Output, bar, show};
@@ -85,7 +87,7 @@ pub(crate) async fn run(import: Import) -> anyhow::Result<()> {
                 Some(_) => location.open().await?,
                 None => location.open_beside_account().await?,
             };
-            let mut job = Job::over(&ports, &from.how)?;
+            let mut job = Job::begin(&ports, &from.how).await?;
             let ended = match &from.from_dir {
                 Some(folder) => job.import.folder(folder, &from.prefix).await,
                 None => {
@@ -96,16 +98,17 @@ pub(crate) async fn run(import: Import) -> anyhow::Result<()> {
                     job.import.secrets(&secrets, names).await
                 }
             };
-            job.finish(ended, &from.how)
+            job.finish(ended, &from.how).await
         }
         Import::MinioStatic(from) => {
             let value = static_value(from.file.as_deref())?;
             let new = keyway_import::static_key(&value).map_err(|error| {
                 anyhow!(error).context("the key is not NAME:BASE64 with 32 bytes in base64")
             })?;
-            let mut job = Job::over(&from.how.location.open().await?, &from.how)?;
+            let ports = from.how.location.open().await?;
+            let mut job = Job::begin(&ports, &from.how).await?;
             let ended = job.import.key(new).await;
-            job.finish(ended, &from.how)
+            job.finish(ended, &from.how).await
         }
     }
 }
@@ -114,10 +117,17 @@ pub(crate) async fn run(import: Import) -> anyhow::Result<()> {
 struct Job {
     import: KeyImport<Box<dyn FnMut(Progress) + Send>>,
     bar: indicatif::ProgressBar,
+    /// `None` when nothing is changed.
+    log: Option<CommandLog>,
 }
 
 impl Job {
-    fn over(ports: &Writing, how: &How) -> anyhow::Result<Self> {
+    async fn begin(ports: &Writing, how: &How) -> anyhow::Result<Self> {
+        let log = if how.dry_run {
+            None
+        } else {
+            Some(CommandLog::begin(ports, OperatorAction::ImportKeys).await?)
+        };
         let keys = ports.operated_keys();
         let bar = bar()?;
         let shown = bar.clone();
@@ -126,13 +136,19 @@ impl Job {
         Ok(Self {
             import: KeyImport::new(keys, how.dry_run, on_progress),
             bar,
+            log,
         })
     }
 
-    fn finish(self, ended: Result<(), ImportError>, how: &How) -> anyhow::Result<()> {
+    async fn finish(self, ended: Result<(), ImportError>, how: &How) -> anyhow::Result<()> {
         self.bar.finish_and_clear();
-        ended?;
         let report = self.import.into_report();
+        let recorded = match &self.log {
+            Some(log) => log.record(&event(&report, ended.is_ok())).await,
+            None => Ok(()),
+        };
+        ended?;
+        recorded?;
         match how.output {
             Output::Json => print(&serde_json::to_string(&report)?),
             Output::Text => print_text(&report),
@@ -154,6 +170,23 @@ impl Job {
         }
         Ok(())
     }
+}
+
+/// What was imported, also by an import that stopped.
+fn event(report: &KeyReport, is_complete: bool) -> OperatorEvent {
+    let action = OperatorAction::ImportKeys;
+    let event = if is_complete {
+        OperatorEvent::new(action)
+    } else {
+        OperatorEvent::failed(action)
+    };
+    let count = |names: usize| u64::try_from(names).unwrap_or(u64::MAX);
+    event
+        .on_keys(report.imported.iter().cloned())
+        .counted("imported", count(report.imported.len()))
+        .counted("already_there", count(report.already_there.len()))
+        .counted("conflicts", count(report.conflicts.len()))
+        .counted("refused", count(report.refused.len()))
 }
 
 fn print_text(report: &KeyReport) {

@@ -5,9 +5,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use keyway_audit::{OperatorAction, OperatorEvent};
 use keyway_deployment_assembly::environment;
-use keyway_import::{ConfigImport, ImportedConfig, KesConfig, MAX_CONFIG_BYTES};
+use keyway_import::{
+    ConfigImport, ImportedConfig, ImportedIdentity, KesConfig, MAX_CONFIG_BYTES, UNCHANGED,
+};
 
+use crate::command_log::CommandLog;
 use crate::location::DeploymentLocation;
 use crate::migration::Output;
 use crate::{explain, print, tell};
@@ -50,12 +54,46 @@ pub(crate) async fn run(arguments: FromConfig) -> anyhow::Result<()> {
         control,
         dry_run: arguments.dry_run,
     };
-    let done = import.run(&config).await.map_err(|error| {
-        explain(error).context("stopped; what was done stays done, run it again to go on")
-    })?;
+    let run = async {
+        import.run(&config).await.map_err(|error| {
+            explain(error).context("stopped; what was done stays done, run it again to go on")
+        })
+    };
+    let done = if arguments.dry_run {
+        run.await?
+    } else {
+        let action = OperatorAction::ImportPolicy;
+        let log = CommandLog::begin(&ports, action).await?;
+        let done = log.ended(action, run.await, described).await?;
+        record(&log, &done).await?;
+        done
+    };
     match arguments.output {
         Output::Json => print(&serde_json::to_string(&done)?),
         Output::Text => show(&done),
+    }
+    Ok(())
+}
+
+/// Adds to an event how many policies were read.
+fn described(done: &ImportedConfig, event: OperatorEvent) -> OperatorEvent {
+    let count = u64::try_from(done.policies.len()).unwrap_or(u64::MAX);
+    event.counted("policies", count)
+}
+
+/// Each policy that was written, and each identity that got one, is an event.
+async fn record(log: &CommandLog, done: &ImportedConfig) -> anyhow::Result<()> {
+    for policy in &done.policies {
+        if policy.result != UNCHANGED {
+            let event = OperatorEvent::new(OperatorAction::ImportPolicy);
+            log.record(&event.of("policy", &policy.name)).await?;
+        }
+        let changed = policy.identities.iter();
+        for ImportedIdentity { identity, .. } in changed.filter(|one| one.result != UNCHANGED) {
+            let event = OperatorEvent::new(OperatorAction::ImportIdentity);
+            let name = format!("{}/{identity}", policy.name);
+            log.record(&event.of("policy", &name)).await?;
+        }
     }
     Ok(())
 }

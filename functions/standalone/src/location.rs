@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use clap::{ArgGroup, Args};
+use keyway_audit::OperatorAction;
 use keyway_deployment_assembly::{
     Apart, FirstUse, KeyringVault, Stores, SystemClock, SystemRandom, VaultFiles, Writing,
     must_fit, secret, vaults,
@@ -23,6 +24,8 @@ use keyway_metrics::{CountedSecrets, Metrics};
 use keyway_reencryption::AwsKms;
 use keyway_secrets_secretsmanager::SecretsManager;
 use keyway_settings::SettingsFile;
+
+use crate::command_log::CommandLog;
 
 /// The longest timeout for a request to Vault that the service's configuration may set.
 const VAULT_TIMEOUT: Duration = Duration::from_secs(300);
@@ -399,6 +402,20 @@ impl DeploymentLocation {
                 vault,
             },
         })
+    }
+
+    /// Records that a command begins that must not open a data folder.
+    pub(crate) async fn begin_unopened(
+        &self,
+        action: OperatorAction,
+    ) -> anyhow::Result<CommandLog> {
+        self.region_is_used()?;
+        let deployment = &self.deployment;
+        if deployment.is_in_folder() {
+            embedded::must_exist(&deployment.operator)?;
+            return CommandLog::begin_in_folder(&deployment.operator, action).await;
+        }
+        CommandLog::begin(&deployment.open_existing().await?, action).await
     }
 
     /// Goes on without a root that is lost. A data folder is not opened for this, because that is refused.

@@ -8,6 +8,7 @@ mod access_key;
 mod audit;
 mod backup;
 mod client;
+mod command_log;
 mod completions;
 mod config;
 mod doctor;
@@ -34,6 +35,8 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 use clap::{Args, FromArgMatches, Parser, Subcommand};
+use command_log::CommandLog;
+use keyway_audit::OperatorAction;
 use keyway_deployment_assembly::{SECRETS, command, unread_variables, variable};
 use keyway_deployment_embedded::{NewPassphrase, Operator, change_passphrase, must_exist};
 use keyway_domain::{KmsError, one_line};
@@ -154,6 +157,15 @@ struct ChangePassphrase {
     new: NewPassphrase,
 }
 
+async fn run_change_passphrase(asked: &ChangePassphrase) -> anyhow::Result<()> {
+    let ChangePassphrase { operator, new, .. } = asked;
+    must_exist(operator)?;
+    let action = OperatorAction::ChangePassphrase;
+    let log = CommandLog::begin_in_folder(operator, action).await?;
+    let changed = change_passphrase(operator, new).await;
+    log.ended(action, changed, |(), event| event).await
+}
+
 /// The commit that this program was built from.
 const COMMIT: Option<&str> = option_env!("KEYWAY_COMMIT");
 
@@ -229,12 +241,7 @@ async fn main() -> ExitCode {
         Command::Completions(shell) => completions::run(&shell),
         Command::Man(pages) => man::run(&pages),
         Command::Root(command) => root::run(command).await,
-        Command::ChangePassphrase(ChangePassphrase { operator, new, .. }) => {
-            match must_exist(&operator) {
-                Ok(()) => change_passphrase(&operator, &new).await,
-                Err(error) => Err(error),
-            }
-        }
+        Command::ChangePassphrase(asked) => run_change_passphrase(&asked).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

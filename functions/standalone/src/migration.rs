@@ -3,10 +3,12 @@
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use keyway_audit::{OperatorAction, OperatorEvent};
 use keyway_domain::KmsError;
 use keyway_domain::migration::{Outcome, Progress};
 use serde::Serialize;
 
+use crate::command_log::CommandLog;
 use crate::location::DeploymentLocation;
 use crate::{explain, print, tell};
 
@@ -29,17 +31,40 @@ pub(crate) enum Output {
 }
 
 pub(crate) async fn rewrap(job: Job) -> anyhow::Result<()> {
-    let moving = job.location.open().await?.moving();
-    let bar = bar()?;
+    let action = OperatorAction::RewrapKeys;
+    let ports = job.location.open().await?;
+    let log = CommandLog::begin(&ports, action).await?;
+    let (moving, bar) = (ports.moving(), bar()?);
     let outcome = moving.rewrap(|progress| show(&bar, progress)).await;
-    finish(&job, &bar, "rewrapped", outcome)
+    bar.finish_and_clear();
+    let outcome = log.ended(action, stopped(outcome), moved).await?;
+    finish(&job, "rewrapped", outcome)
 }
 
 pub(crate) async fn restore(job: Job) -> anyhow::Result<()> {
-    let moving = job.location.open().await?.moving();
-    let bar = bar()?;
+    let action = OperatorAction::RestoreKeys;
+    let ports = job.location.open().await?;
+    let log = CommandLog::begin(&ports, action).await?;
+    let (moving, bar) = (ports.moving(), bar()?);
     let outcome = moving.restore(|progress| show(&bar, progress)).await;
-    finish(&job, &bar, "restored", outcome)
+    bar.finish_and_clear();
+    let outcome = log.ended(action, stopped(outcome), moved).await?;
+    finish(&job, "restored", outcome)
+}
+
+fn stopped(outcome: Result<Outcome, KmsError>) -> anyhow::Result<Outcome> {
+    outcome.map_err(|error| {
+        explain(error).context("stopped; what was done stays done, run it again to go on")
+    })
+}
+
+/// Adds to an event how many records a job changed.
+pub(crate) fn moved(outcome: &Outcome, event: OperatorEvent) -> OperatorEvent {
+    let failed = u64::try_from(outcome.failed.len()).unwrap_or(u64::MAX);
+    event
+        .counted("changed", outcome.changed)
+        .counted("unchanged", outcome.unchanged)
+        .counted("failed", failed)
 }
 
 /// It is shown only on a terminal.
@@ -61,16 +86,7 @@ struct Done<'a> {
     failed: Vec<&'a str>,
 }
 
-fn finish(
-    job: &Job,
-    bar: &ProgressBar,
-    verb: &str,
-    outcome: Result<Outcome, KmsError>,
-) -> anyhow::Result<()> {
-    bar.finish_and_clear();
-    let outcome = outcome.map_err(|error| {
-        explain(error).context("stopped; what was done stays done, run it again to go on")
-    })?;
+fn finish(job: &Job, verb: &str, outcome: Outcome) -> anyhow::Result<()> {
     let failed = outcome.failed.len();
     match job.output {
         Output::Json => print(&serde_json::to_string(&Done {

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use keyway_audit::OperatorAction;
 use keyway_deployment_assembly::environment;
 use keyway_domain::keys::KeyId;
 use keyway_domain::one_line;
 use keyway_reencryption::{Event, Output, Reencryption};
 
+use crate::command_log::CommandLog;
 use crate::location::DeploymentLocation;
 use crate::tell;
 
@@ -67,6 +69,9 @@ pub(crate) async fn run(job: Reencrypt) -> anyhow::Result<()> {
         Some(_) => job.location.open().await?,
         None => job.location.open_beside_account().await?,
     };
+    let action = OperatorAction::Reencrypt;
+    let log = CommandLog::begin(&ports, action).await?;
+    let key_id = key.as_str().to_owned();
     let data_keys = ports.operated_data_keys();
     let reencryption = Reencryption::new(source, data_keys, key, job.concurrency.into());
     let bar = bar()?;
@@ -79,13 +84,21 @@ pub(crate) async fn run(job: Reencrypt) -> anyhow::Result<()> {
         })
         .await;
     bar.finish_and_clear();
-    let report = ended.map_err(|error| {
+    let ended = ended.map_err(|error| {
         anyhow::anyhow!(one_line(&error)).context(if job.to.is_some() {
             "stopped; what was done stays done, run it again to go on"
         } else {
             "stopped; what was printed is done"
         })
-    })?;
+    });
+    let report = log.ended(action, ended, |report, event| {
+        event
+            .on_keys([key_id])
+            .counted("reencrypted", report.reencrypted)
+            .counted("already_there", report.already_there)
+            .counted("failed", report.failed)
+    });
+    let report = report.await?;
     tell(&format!(
         "{} ciphertexts moved, {} were moved already, {} failed",
         report.reencrypted, report.already_there, report.failed

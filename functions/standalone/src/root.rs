@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use keyway_audit::OperatorAction;
 use keyway_deployment_assembly::duration;
 use keyway_deployment_embedded::{Operator, must_exist, save_keyring};
 use keyway_domain::migration::Outcome;
@@ -16,8 +17,9 @@ use keyway_settings::SettingsFile;
 use serde_json::json;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
+use crate::command_log::CommandLog;
 use crate::location::DeploymentLocation;
-use crate::migration::{Output, show};
+use crate::migration::{Output, moved, show};
 use crate::{print, tell};
 
 #[derive(Subcommand)]
@@ -121,10 +123,15 @@ pub(crate) struct Save {
 pub(crate) async fn run(command: RootCommand) -> anyhow::Result<()> {
     match command {
         RootCommand::Rotate(job) => {
-            let roots = job.location.open().await?.roots();
-            let root = roots.rotate().await?;
+            let action = OperatorAction::RotateRoot;
+            let ports = job.location.open().await?;
+            let log = CommandLog::begin(&ports, action).await?;
+            let roots = ports.roots();
+            let rotated = roots.rotate().await.map_err(anyhow::Error::from);
+            let rotated = log.ended(action, rotated, |root, event| event.of("root", root));
+            let root = rotated.await?;
             tell(&format!("keyway: the newest root is {root} now"));
-            rewrap(&job, &roots).await?;
+            rewrap(&job, &roots, &log).await?;
             if matches!(job.output, Output::Text) && job.location.keeps_keyring_in_file() {
                 print(
                     "the copies of the keyring's file are out of date: save another one with `keyway root save`",
@@ -132,11 +139,19 @@ pub(crate) async fn run(command: RootCommand) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        RootCommand::Rewrap(job) => rewrap(&job, &job.location.open().await?.roots()).await,
+        RootCommand::Rewrap(job) => {
+            let ports = job.location.open().await?;
+            let log = CommandLog::begin(&ports, OperatorAction::RewrapRoot).await?;
+            rewrap(&job, &ports.roots(), &log).await
+        }
         RootCommand::Retire(job) => retire(&job).await,
         RootCommand::GiveUp(job) => {
             let root = &job.root;
-            job.location.give_up_root(root).await?;
+            let action = OperatorAction::GiveUpRoot;
+            let log = job.location.begin_unopened(action).await?;
+            let given_up = job.location.give_up_root(root).await;
+            let given_up = log.ended(action, given_up, |(), event| event.of("root", root));
+            given_up.await?;
             print(&format!(
                 "the root {root} is given up; `keyway table verify` lists what it signed"
             ));
@@ -150,13 +165,17 @@ pub(crate) async fn run(command: RootCommand) -> anyhow::Result<()> {
         }
         RootCommand::Save(Save { operator, to, .. }) => {
             must_exist(&operator)?;
-            print(&save_keyring(&operator, &to).await?.display().to_string());
+            let action = OperatorAction::SaveRootKeyring;
+            let log = CommandLog::begin_in_folder(&operator, action).await?;
+            let saved = save_keyring(&operator, &to).await;
+            let saved = log.ended(action, saved, |_, event| event).await?;
+            print(&saved.display().to_string());
             Ok(())
         }
     }
 }
 
-async fn rewrap(job: &Rewrap, roots: &Roots) -> anyhow::Result<()> {
+async fn rewrap(job: &Rewrap, roots: &Roots, log: &CommandLog) -> anyhow::Result<()> {
     let (bar, mut pace) = (bar("records")?, pace(job.rate));
     let outcome = roots
         .rewrap(
@@ -171,7 +190,9 @@ async fn rewrap(job: &Rewrap, roots: &Roots) -> anyhow::Result<()> {
     let outcome = outcome.map_err(|error| {
         anyhow::Error::from(error)
             .context("stopped; what was done stays done, `keyway root rewrap` goes on")
-    })?;
+    });
+    let outcome = log.ended(OperatorAction::RewrapRoot, outcome, moved);
+    let outcome = outcome.await?;
     let status = roots.status().await?;
     finish(&outcome, &status, job.output)
 }
@@ -237,10 +258,15 @@ fn finish(outcome: &Outcome, status: &RootStatus, output: Output) -> anyhow::Res
 }
 
 async fn retire(job: &Retire) -> anyhow::Result<()> {
-    let roots = job.location.open().await?.roots();
+    let action = OperatorAction::RetireRoot;
+    let ports = job.location.open().await?;
+    let log = CommandLog::begin(&ports, action).await?;
     let what = format!("nothing refers to {}", job.root);
     let wait = async |time| wait_shown(&what, time).await;
-    let retired = roots.retire(&job.root, job.state_ttl, wait).await?;
+    let retired = ports.roots().retire(&job.root, job.state_ttl, wait).await;
+    let retired = retired.map_err(anyhow::Error::from);
+    let retired = log.ended(action, retired, |_, event| event.of("root", &job.root));
+    let retired = retired.await?;
     match job.output {
         Output::Json => {
             print(&json!({"retired": job.root, "now": retired == Retired::Now}).to_string())

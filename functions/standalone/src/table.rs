@@ -2,10 +2,12 @@
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
+use keyway_audit::{OperatorAction, OperatorEvent};
 use keyway_domain::ports::Kind;
 use keyway_domain::records::RecordsFound;
 use serde_json::json;
 
+use crate::command_log::CommandLog;
 use crate::location::DeploymentLocation;
 use crate::migration::Output;
 use crate::{explain, print, tell};
@@ -66,15 +68,40 @@ pub(crate) async fn run(command: TableCommand) -> anyhow::Result<()> {
             report(&found, verify.output)
         }
         TableCommand::Sign(sign) => {
-            let records = sign.location.open().await?.signed_records();
+            let ports = sign.location.open().await?;
+            let records = ports.signed_records();
             let found = if sign.dry_run {
-                records.verify().await
+                records.verify().await.map_err(explain)?
             } else {
-                records.sign(&sign.accept).await
+                let log = CommandLog::begin(&ports, OperatorAction::SignTable).await?;
+                let signed = records.sign(&sign.accept).await.map_err(explain);
+                signed_with(&log, signed, &sign.accept).await?
             };
-            report(&found.map_err(explain)?, sign.output)
+            report(&found, sign.output)
         }
     }
+}
+
+/// Records what was signed. What `--accept` names has an event each, because the operator vouches for it.
+async fn signed_with(
+    log: &CommandLog,
+    signed: anyhow::Result<RecordsFound>,
+    accepted: &[(Kind, String)],
+) -> anyhow::Result<RecordsFound> {
+    let action = OperatorAction::SignTable;
+    let count = |names: usize| u64::try_from(names).unwrap_or(u64::MAX);
+    let found = log.ended(action, signed, |found, event| {
+        event
+            .counted("signed", found.signed)
+            .counted("unsigned", count(found.unsigned.len()))
+            .counted("refused", count(found.refused.len()))
+    });
+    let found = found.await?;
+    for (kind, id) in accepted {
+        let event = OperatorEvent::new(action).of(kind.as_str(), id);
+        log.record(&event).await?;
+    }
+    Ok(found)
 }
 
 fn report(found: &RecordsFound, output: Output) -> anyhow::Result<()> {

@@ -1,7 +1,6 @@
 //! Events of work that no request asked for.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use keyway_domain::audit::{BackgroundAudit, Event};
@@ -36,37 +35,6 @@ impl BackgroundAudit for AuditWriter {
     }
 }
 
-/// The operation of the event about a restore.
-pub(crate) const RESTORED: &str = "kms:RestoreBackup";
-
-impl AuditWriter {
-    /// Records that a backup was restored into the table. `last_record` is the id of the last record of the audit log in
-    /// the backup: the log is continued after it.
-    ///
-    /// # Errors
-    /// When the event cannot be written.
-    pub async fn restored(
-        &self,
-        bundle: &str,
-        last_record: Option<&str>,
-        counts: BTreeMap<String, u64>,
-    ) -> Result<(), KmsError> {
-        let resource = match last_record {
-            Some(last) => format!("backup/{bundle}/{last}"),
-            None => format!("backup/{bundle}"),
-        };
-        let event = Event {
-            dialect: Cow::Borrowed("backup"),
-            operation: Cow::Borrowed(RESTORED),
-            class: Some(Cow::Borrowed(Class::Mutation.as_str())),
-            resource: Some(Cow::Owned(resource)),
-            counts: Some(counts),
-            ..Event::default()
-        };
-        told(self.record_background(&event).await)
-    }
-}
-
 fn of_janitor<'a>(
     operation: &'static str,
     key: &'a KeyId,
@@ -82,6 +50,7 @@ fn of_janitor<'a>(
     }
 }
 
-fn told(outcome: Result<(), Unrecorded>) -> Result<(), KmsError> {
+/// A log that cannot be written, as an error of an operation.
+pub(crate) fn told(outcome: Result<(), Unrecorded>) -> Result<(), KmsError> {
     outcome.map_err(|_| KmsError::Unavailable(Fault::plain("the audit log cannot be written")))
 }

@@ -13,6 +13,7 @@ mod encoding;
 mod errors;
 mod follow;
 mod lines;
+mod operator;
 mod output;
 mod packed;
 mod reading;
@@ -23,6 +24,7 @@ mod writer;
 
 pub use errors::ErrorLog;
 pub use follow::{ErrorLines, Following};
+pub use operator::{OperatorAction, OperatorEvent, OperatorLog};
 pub use packed::text;
 pub use reading::TableLog;
 pub use table::AuditTable;

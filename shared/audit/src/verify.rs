@@ -9,8 +9,8 @@ use std::str::FromStr;
 
 use keyway_domain::audit::Event;
 
-use crate::background::RESTORED;
 use crate::chain::{first_prev, hash_of};
+use crate::operator::OperatorAction;
 use crate::wrapped::Unwrapping;
 
 /// A difference from the log as it was written.
@@ -183,7 +183,7 @@ impl RestoredBackup {
             Some((backup, last)) => (backup, Some(last.to_owned())),
             None => (resource, None),
         };
-        (event.operation == RESTORED).then(|| Self {
+        (event.operation == OperatorAction::RestoreBackup.as_str()).then(|| Self {
             time: event.time.to_string(),
             backup: backup.to_owned(),
             last_record,

@@ -87,30 +87,6 @@ async fn destroyed_key_is_in_the_table_at_once() {
 }
 
 #[tokio::test]
-async fn restored_backup_is_in_the_table_and_verifying_tells_it() {
-    let scene = scene(Strictness::Required);
-    let counts = || [("records".to_owned(), 7)].into();
-    let last = "20260102T030405.000000Z.w.000000000000";
-    let writer = &scene.audit_writer;
-    writer.restored("b1", Some(last), counts()).await.unwrap();
-    writer.restored("b2", None, counts()).await.unwrap();
-    let kept = scene.kept().await;
-    let event = format!(
-        r#""dialect":"backup","operation":"kms:RestoreBackup","class":"mutation","resource":"backup/b1/{last}","counts":{{"records":7}},"#
-    );
-    assert!(kept.iter().any(|line| line.contains(&event)), "{kept:?}");
-    let mut verifier = Verifier::new(false);
-    kept.iter().for_each(|line| verifier.line(line));
-    let verified = verifier.finish();
-    assert_eq!(verified.findings, []);
-    let told = verified.restores.into_iter();
-    let told: Vec<_> = told.map(|one| (one.backup, one.last_record)).collect();
-    let expected = [("b1", Some(last)), ("b2", None)];
-    let owned = |(backup, last): (&str, Option<&str>)| (backup.to_owned(), last.map(str::to_owned));
-    assert_eq!(told, expected.map(owned));
-}
-
-#[tokio::test]
 async fn act_while_the_table_fails_is_refused() {
     let scene = scene(Strictness::Required);
     scene

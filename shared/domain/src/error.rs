@@ -58,6 +58,11 @@ pub enum KmsError {
     InvalidMac,
     /// The key has no HMAC key: it was imported without one, or made before keys had them.
     NoHmacKey(KeyId),
+    /// A key cannot have that many tags.
+    TooManyTags {
+        /// The most tags of a key.
+        most: usize,
+    },
     /// The key has the most versions that a key can have.
     TooManyVersions(KeyId),
     /// The key must not be destroyed while something references it.
@@ -114,6 +119,7 @@ impl KmsError {
             Self::KeySpec { .. } => "key_spec",
             Self::InvalidMac => "invalid_mac",
             Self::NoHmacKey(_) => "no_hmac_key",
+            Self::TooManyTags { .. } => "too_many_tags",
             Self::TooManyVersions(_) => "too_many_versions",
             Self::StillReferenced(..) => "still_referenced",
             Self::BucketNotFound(_) => "bucket_not_found",

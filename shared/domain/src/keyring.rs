@@ -1,49 +1,40 @@
 //! Wraps the deployment's secrets: the [`KeyWrapper`] port, and the root keyring that implements it.
 
 mod bundle;
+mod deployment;
 mod on_demand;
 mod rotation;
 mod stored;
 mod table_format;
+mod wrapped;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use keyway_crypto::{Blob, EncryptionContext, Key256, Purpose, SecretBytes, mac_sha256, seal};
-use serde::{Deserialize, Serialize};
+use keyway_crypto::{EncryptionContext, Key256, Purpose, SecretBytes, mac_sha256, seal};
 
-use crate::encoding::{self, base64_bytes};
-use crate::error::{Fault, KmsError, one_line};
-use crate::ids::uuid_v4;
+use crate::error::KmsError;
 use crate::ports::{
-    Clock, Consistency, Kind, Random, RandomError, Record, Revision, SecretStore, StoreError,
-    TableReader, TableWriter,
+    Clock, Kind, Random, RandomError, SecretStore, StoreError, TableReader, TableWriter,
 };
-use crate::repository::{self, Noun, won};
+use crate::repository::{self, won};
 
 pub use bundle::BundleForgery;
+use deployment::{Marked, deployment_record, mark, marked};
+pub use deployment::{deployment_in, deployment_of, holds_deployment};
 pub use on_demand::{KeyringOnDemand, LOOK_AGAIN_AFTER};
 pub(crate) use rotation::WRITE_MARGIN;
 pub use rotation::{Retired, RootError};
 use stored::StoredKeyring;
-use table_format::TableFormat;
+use wrapped::parsed;
+pub use wrapped::{Binding, KeyWrapper, WrapError, Wrapped};
+pub(crate) use wrapped::{HoldsSecrets, kms_error};
 
 /// The name of the root keyring in the secret store.
 pub const KEYRING_SECRET: &str = "root-keyring";
 /// The id of the deployment's record, of the kind [`Kind::Config`].
 pub const DEPLOYMENT_RECORD: &str = "deployment";
-
-/// What a wrapped secret is bound to: it does not unwrap as another kind of secret, in another row or as another version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Binding<'a> {
-    /// The id of the key or access key that it belongs to.
-    pub id: &'a str,
-    /// The version of the key; 1 where there are no versions.
-    pub version: u32,
-    /// Where the secret comes from. It also tells master keys and access keys apart.
-    pub origin: &'a str,
-}
 
 /// Why a deployment cannot be opened. For the operator who starts it, never for a client.
 #[derive(Debug, thiserror::Error)]
@@ -115,170 +106,6 @@ pub enum OpenError {
     Operation(KmsError),
 }
 
-/// Why wrapping or unwrapping failed.
-#[derive(Debug, thiserror::Error)]
-pub enum WrapError {
-    /// The wrapped secret does not have this binding, or was tampered with.
-    #[error("the wrapped secret does not open under its binding")]
-    NotAuthentic,
-    /// The secret was wrapped under a root key that this keyring does not hold.
-    #[error("the wrapped secret names a root that the keyring does not hold")]
-    UnknownRoot,
-    /// The wrapper is unavailable at present.
-    #[error("{}", one_line(.0.as_ref()))]
-    Unavailable(Box<dyn std::error::Error + Send + Sync>),
-    /// The generator failed.
-    #[error(transparent)]
-    Random(#[from] RandomError),
-    /// Wrapping itself failed.
-    #[error("wrapping failed: {}", one_line(.0.as_ref()))]
-    Failed(Box<dyn std::error::Error + Send + Sync>),
-}
-
-/// Wraps secrets under a key that never enters the table.
-#[async_trait]
-pub trait KeyWrapper: Send + Sync {
-    /// The wrapper's name in records. It never changes.
-    fn name(&self) -> &'static str;
-
-    /// Wraps the material under the binding.
-    ///
-    /// # Errors
-    /// When the wrapper fails.
-    async fn wrap(&self, binding: &Binding<'_>, material: &[u8]) -> Result<Vec<u8>, WrapError>;
-
-    /// Unwraps what [`KeyWrapper::wrap`] made under the same binding.
-    ///
-    /// # Errors
-    /// When the material was not wrapped under this binding, or the wrapper fails.
-    async fn unwrap(&self, binding: &Binding<'_>, wrapped: &[u8])
-    -> Result<SecretBytes, WrapError>;
-}
-
-/// A wrapped secret in a record, with the name of its wrapper.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wrapped {
-    wrapper: String,
-    #[serde(with = "base64_bytes")]
-    bytes: Vec<u8>,
-}
-
-impl Wrapped {
-    /// The name of the wrapper that made it.
-    pub(crate) fn wrapper(&self) -> &str {
-        &self.wrapper
-    }
-
-    /// What another wrapper made, of this name.
-    pub(crate) fn of(wrapper: &str, bytes: Vec<u8>) -> Self {
-        Self {
-            wrapper: wrapper.to_owned(),
-            bytes,
-        }
-    }
-
-    /// The wrapped bytes.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// The id of the root under which it was wrapped; `None` if another wrapper made it.
-    pub(crate) fn root(&self) -> Result<Option<&str>, KmsError> {
-        if self.wrapper != RootKeyring::NAME {
-            return Ok(None);
-        }
-        let blob = parsed(&self.bytes).map_err(|error| kms_error("a wrapped secret", error))?;
-        Ok(Some(blob.key_id()))
-    }
-
-    /// The same secret under the keyring's newest root; `None` if it needs no change.
-    pub(crate) async fn renewed(
-        &self,
-        keyring: &RootKeyring,
-        binding: &Binding<'_>,
-    ) -> Result<Option<Self>, KmsError> {
-        match self.root()? {
-            Some(root) if root != keyring.newest_root() => {
-                let opened = self.open(keyring, binding).await?;
-                let renewed = Self::seal(keyring, binding, opened.expose()).await?;
-                Ok(Some(renewed))
-            }
-            _ => Ok(None),
-        }
-    }
-
-    pub(crate) async fn seal(
-        wrapper: &dyn KeyWrapper,
-        binding: &Binding<'_>,
-        material: &[u8],
-    ) -> Result<Self, KmsError> {
-        let bytes = wrapper
-            .wrap(binding, material)
-            .await
-            .map_err(|error| kms_error("wrapping a secret", error))?;
-        Ok(Self {
-            wrapper: wrapper.name().to_owned(),
-            bytes,
-        })
-    }
-
-    pub(crate) async fn open(
-        &self,
-        wrapper: &dyn KeyWrapper,
-        binding: &Binding<'_>,
-    ) -> Result<SecretBytes, KmsError> {
-        if self.wrapper != wrapper.name() {
-            return Err(
-                Fault::plain("a secret was wrapped by a wrapper that is not configured").into(),
-            );
-        }
-        wrapper
-            .unwrap(binding, &self.bytes)
-            .await
-            .map_err(|error| kms_error("unwrapping a secret", error))
-    }
-}
-
-/// A stored type that holds secrets which the root keyring may have wrapped.
-pub(crate) trait HoldsSecrets: Noun {
-    /// The wrapped secrets, each with the version and the origin that it is bound to. It is also bound to the record's id.
-    fn secrets(&mut self) -> Vec<(u32, &'static str, &mut Wrapped)>;
-
-    /// The roots under which the secrets of this record are wrapped.
-    fn roots(record: &Record) -> Result<Vec<String>, KmsError> {
-        let mut noun = Self::of(record)?;
-        let mut roots = Vec::new();
-        for (_, _, wrapped) in noun.secrets() {
-            roots.extend(wrapped.root()?.map(str::to_owned));
-        }
-        Ok(roots)
-    }
-
-    /// The record's value with every secret under the keyring's newest root.
-    async fn renewed(record: &Record, keyring: &RootKeyring) -> Result<Vec<u8>, KmsError> {
-        let mut noun = Self::of(record)?;
-        for (version, origin, wrapped) in noun.secrets() {
-            let id = record.id.as_str();
-            let binding = Binding {
-                id,
-                version,
-                origin,
-            };
-            if let Some(renewed) = wrapped.renewed(keyring, &binding).await? {
-                *wrapped = renewed;
-            }
-        }
-        encoding::encode(&noun)
-    }
-}
-
-pub(crate) fn kms_error(what: &'static str, error: WrapError) -> KmsError {
-    match error {
-        WrapError::Unavailable(source) => KmsError::Unavailable(Fault::new(what, source)),
-        other => KmsError::Backend(Fault::new(what, other)),
-    }
-}
-
 /// The root keys of one deployment, held in memory and stored in the secret store. The last one wraps; all unwrap. It
 /// never changes: a rotation writes another one, and [`KeyringOnDemand`] exchanges them.
 pub struct RootKeyring {
@@ -323,64 +150,6 @@ impl Root {
     fn record_key(&self, kind: Kind) -> Option<&Key256> {
         let place = Kind::ALL.iter().position(|other| *other == kind)?;
         self.record_keys.get(place)
-    }
-}
-
-/// The deployment's record in the table. It says that a keyring must exist, and which one.
-#[derive(Serialize, Deserialize)]
-struct Deployment {
-    format: u8,
-    deployment: String,
-    created_at: Timestamp,
-    /// The first start is under way or was cut off, so there may be no keyring yet.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    establishing: bool,
-    /// The id of the newest root; absent until the first rotation. The record is not signed, so this only tells a process
-    /// that its keyring may be older than the stored one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    root: Option<String>,
-    /// What a release must know to use the table.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    needs: Option<TableFormat>,
-}
-
-/// The deployment's record as it was read.
-struct Marked {
-    deployment: Deployment,
-    revision: Revision,
-}
-
-impl Marked {
-    /// Whether the record names the keyring's newest root.
-    fn names_newest_of(&self, keyring: &RootKeyring) -> bool {
-        self.deployment.root.as_deref() == keyring.announced_root()
-    }
-
-    /// Records that there is a keyring, which root is its newest, and the table's format. Another process that records it
-    /// first writes the same. After a rotation that was cut off, this completes what the table says.
-    ///
-    /// The keyring must hold the root that the record names, so that the record never names an older root than before.
-    async fn finish(
-        &self,
-        keyring: &RootKeyring,
-        table: &dyn TableWriter,
-        random: &dyn Random,
-    ) -> Result<(), OpenError> {
-        let Deployment {
-            deployment,
-            created_at,
-            establishing,
-            needs,
-            ..
-        } = &self.deployment;
-        if !establishing && self.names_newest_of(keyring) && !TableFormat::is_older(needs.as_ref())
-        {
-            return Ok(());
-        }
-        let newest = keyring.announced_root();
-        let record = deployment_record(deployment, *created_at, false, newest, random)?;
-        repository::write(table, &record, Some(self.revision)).await?;
-        Ok(())
     }
 }
 
@@ -626,10 +395,6 @@ impl KeyWrapper for RootKeyring {
     }
 }
 
-fn parsed(wrapped: &[u8]) -> Result<Blob<'_>, WrapError> {
-    Blob::parse(Purpose::Wrap, wrapped).map_err(|_| WrapError::NotAuthentic)
-}
-
 /// Reads the keyring and the table's deployment concurrently.
 async fn look(
     table: &dyn TableReader,
@@ -659,85 +424,4 @@ async fn kept(
     let kept = secrets.get(KEYRING_SECRET).await?;
     kept.map(|(value, _)| RootKeyring::parse(&value, Arc::clone(random)))
         .transpose()
-}
-
-async fn marked(table: &dyn TableReader) -> Result<Option<Marked>, OpenError> {
-    let Some(record) = table
-        .get(Kind::Config, DEPLOYMENT_RECORD, Consistency::Strong)
-        .await?
-    else {
-        return Ok(None);
-    };
-    Ok(Some(Marked {
-        deployment: decoded(&record)?,
-        revision: record.revision,
-    }))
-}
-
-fn decoded(record: &Record) -> Result<Deployment, OpenError> {
-    let deployment: Deployment = encoding::decode(&record.value).map_err(OpenError::Operation)?;
-    TableFormat::check(deployment.needs.as_ref())?;
-    Ok(deployment)
-}
-
-/// The id of the deployment whose record this is.
-///
-/// # Errors
-/// When it does not decode, or this release does not know the format of the table that it is from.
-pub fn deployment_in(record: &Record) -> Result<String, OpenError> {
-    decoded(record).map(|deployment| deployment.deployment)
-}
-
-/// The id of the deployment that the table holds, even of one whose first start was cut off.
-///
-/// # Errors
-/// When the table fails, or its record does not decode.
-pub async fn deployment_of(table: &dyn TableReader) -> Result<Option<String>, OpenError> {
-    let marked = marked(table).await?;
-    Ok(marked.map(|marked| marked.deployment.deployment))
-}
-
-/// Whether the table holds a deployment, even one whose first start was cut off.
-///
-/// # Errors
-/// When the table fails, or its record does not decode.
-pub async fn holds_deployment(table: &dyn TableReader) -> Result<bool, OpenError> {
-    Ok(marked(table).await?.is_some())
-}
-
-/// Marks the table for a new deployment, before its keyring is made. If several processes mark it at once, one wins.
-async fn mark(
-    table: &dyn TableWriter,
-    clock: &dyn Clock,
-    random: &dyn Random,
-) -> Result<Marked, OpenError> {
-    let mut id = [0; 16];
-    random.fill(&mut id)?;
-    let record = deployment_record(&uuid_v4(id), clock.now(), true, None, random)?;
-    repository::write(table, &record, None).await?;
-    marked(table).await?.ok_or(OpenError::NotEstablished)
-}
-
-fn deployment_record(
-    deployment: &str,
-    created_at: Timestamp,
-    establishing: bool,
-    newest_root: Option<&str>,
-    random: &dyn Random,
-) -> Result<Record, OpenError> {
-    Ok(Record {
-        kind: Kind::Config,
-        id: DEPLOYMENT_RECORD.to_owned(),
-        revision: Revision::random(random)?,
-        value: encoding::encode(&Deployment {
-            format: encoding::FORMAT,
-            deployment: deployment.to_owned(),
-            created_at,
-            establishing,
-            root: newest_root.map(str::to_owned),
-            needs: Some(TableFormat::own()),
-        })
-        .map_err(OpenError::Operation)?,
-        expires_at: None,
-    })
 }

@@ -67,23 +67,22 @@ impl Description {
 
 /// The tag by which some APIs name a key when it is made. A tag that is the key's id cannot be changed afterwards.
 pub const NAME_TAG: &str = "name";
-const MAX_TAGS: usize = 50;
 
 /// Tags: at most 50, keys of 1 to 128 characters, values of at most 256.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Tags(BTreeMap<String, String>);
 
 impl Tags {
+    /// The most tags of a key.
+    pub const MOST: usize = 50;
+
     /// Parses tags.
     ///
     /// # Errors
-    /// [`KmsError::Invalid`] when there are too many, or one is too long or has an empty key.
+    /// [`KmsError::TooManyTags`], and [`KmsError::Invalid`] when one is too long or has an empty key.
     pub fn parse(tags: BTreeMap<String, String>) -> Result<Self, KmsError> {
-        if tags.len() > MAX_TAGS {
-            return Err(KmsError::invalid(
-                "tags",
-                format!("must be at most {MAX_TAGS}"),
-            ));
+        if tags.len() > Self::MOST {
+            return Err(KmsError::TooManyTags { most: Self::MOST });
         }
         for (key, value) in &tags {
             if !(1..=128).contains(&key.chars().count()) {

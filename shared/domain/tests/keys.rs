@@ -224,7 +224,7 @@ async fn tags_are_bounded() {
     let one_more = Tags::parse(BTreeMap::from([("x".to_owned(), String::new())])).unwrap();
     assert!(matches!(
         process.keys.tag(&root(), &id("k"), &one_more).await,
-        Err(KmsError::Invalid { field: "tags", .. })
+        Err(KmsError::TooManyTags { most: 50 })
     ));
 }
 

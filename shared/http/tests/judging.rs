@@ -15,6 +15,7 @@ use futures_util::FutureExt;
 use http::header::AUTHORIZATION;
 use http::{Method, Response, StatusCode, request};
 use http_body::{Frame, SizeHint};
+use http_body_util::{BodyExt, Full};
 use keyway_http::{
     BodyMemory, Connection, Dialect, Mount, NO_BODY, Operation, Peer, Proof, Rejection, Request,
     RequestLine, Route, Site, Trace,
@@ -313,6 +314,28 @@ fn body_beyond_the_shared_memory_is_refused_with_retry() {
     assert_eq!(held.pop().unwrap().end().0, 200);
     let mut next = begin();
     assert_eq!(next.status(), None);
+}
+
+#[test]
+fn body_that_is_short_and_whole_needs_no_memory() {
+    let site = site(BodyMemory::new(0, 0));
+    for who in ["proven", "signed", "unproven"] {
+        let status = |length: usize| {
+            let body = Full::new(Bytes::from(vec![b'b'; length]));
+            let body = body.map_err(Into::into);
+            let request = http::Request::post("/body").header(AUTHORIZATION, who);
+            let request = request.body(Box::pin(body) as _).unwrap();
+            let peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), true);
+            let answer = site.respond(request, peer).now_or_never().unwrap();
+            (answer.status().as_u16(), answer.into_body())
+        };
+        assert_eq!(status(1024), (200, "1024".into()), "{who}");
+        assert_eq!(status(1025).0, 503, "{who}");
+        // A body in two parts waits for the second one, so it needs memory.
+        let mut sending = Sending::begin(&site, "/body", who, None, &Connection::new());
+        sending.send(vec![b'b'; 512]);
+        assert_eq!(sending.status(), Some(503), "{who}");
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use keyway_domain::{InvalidId, KmsError};
 use serde::Serialize;
 use serde_json::Value;
 
-pub use apply::{ConfigImport, ImportedConfig, ImportedIdentity, ImportedPolicy};
+pub use apply::{ConfigImport, ImportedConfig, ImportedIdentity, ImportedPolicy, UNCHANGED};
 use file::File;
 
 /// The longest configuration that is read, in bytes.

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 pub use config::{
     ConfigError, ConfigImport, ConfiguredPolicy, ImportedConfig, ImportedIdentity, ImportedPolicy,
-    KesConfig, MAX_CONFIG_BYTES, TrustedProxies,
+    KesConfig, MAX_CONFIG_BYTES, TrustedProxies, UNCHANGED,
 };
 pub use files::read_static_key_file;
 pub use kes::{MAX_VALUE_BYTES, is_key_name, key};

@@ -376,7 +376,7 @@ async fn cloudwatch_gets_changes_at_intervals() {
 }
 
 #[tokio::test]
-async fn failures_are_six_metrics_and_need_no_line_while_nothing_fails() {
+async fn failures_are_four_metrics_and_need_no_line_while_nothing_fails() {
     let metrics = metrics();
     let clock = Arc::new(FixedClock::new("2026-01-02T03:04:05Z".parse().unwrap()));
     let clock_of = Arc::clone(&clock) as _;
@@ -415,8 +415,6 @@ async fn failures_are_six_metrics_and_need_no_line_while_nothing_fails() {
     let line: Value = serde_json::from_str(&emf.due(true).unwrap()).unwrap();
     for (name, value) in [
         ("keyway_failed_answers_total", 1),
-        ("keyway_audit_failures_total", 2),
-        ("keyway_unwrap_failures_total", 1),
         ("keyway_store_failures_total", 1),
         ("keyway_secret_store_failures_total", 1),
         ("keyway_refused_records_total", 3),
@@ -424,7 +422,7 @@ async fn failures_are_six_metrics_and_need_no_line_while_nothing_fails() {
         assert_eq!(line[name], value, "{line}");
     }
     let directive = &line["_aws"]["CloudWatchMetrics"][0];
-    assert_eq!(directive["Metrics"].as_array().unwrap().len(), 6);
+    assert_eq!(directive["Metrics"].as_array().unwrap().len(), 4);
     assert_eq!(directive["Dimensions"], serde_json::json!([[]]));
 
     // At most once a minute; later failures are in the next line.

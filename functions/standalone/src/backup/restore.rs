@@ -1,25 +1,22 @@
 //! `keyway restore`.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use clap::Args;
-use keyway_audit::{AuditTable, AuditWriter, AuditWriterSettings, Contexts, Flushing, Strictness};
-use keyway_backup::{
-    Destination, Name, Nothing, RestoreOptions, Restored, Summary, Target, restore,
-};
+use keyway_audit::OperatorEvent;
+use keyway_backup::{Destination, Name, Nothing, RestoreOptions, Restored, Target, restore};
 use keyway_domain::ports::Kind;
 use serde_json::{Value, json};
 
 use super::secrets::BundleSecret;
 use super::{counter, named, opened, shown};
+use crate::command_log::CommandLog;
 use crate::location::DeploymentLocation;
 use crate::migration::Output;
 use crate::table::record;
-use crate::{explain, print, tell};
+use crate::{print, tell};
 
 #[derive(Args)]
 pub(crate) struct Restore {
@@ -86,14 +83,13 @@ pub(crate) async fn run(asked: Restore) -> anyhow::Result<()> {
     })?;
     let written = written(&asked, &restored);
     if !asked.dry_run && (written > 0 || restored.log_records > 0) {
-        record_restore(
-            &target,
-            &bundle.header().bundle,
-            bundle.summary(),
-            &restored,
-            written,
-        )
-        .await?;
+        let last = bundle.summary().last_audit_record.as_deref();
+        let event = OperatorEvent::restored(&bundle.header().bundle, last)
+            .counted("records", written)
+            .counted("log_records", restored.log_records);
+        // No event says that a restore begins: an empty table stays empty until the records are in it.
+        let log = CommandLog::of_table(&target.table, &target.clock, &target.random)?;
+        log.record(&event).await?;
     }
     match asked.output {
         Output::Json => print(&as_json(&asked, &bundle.header().bundle, &restored).to_string()),
@@ -111,39 +107,6 @@ fn written(asked: &Restore, restored: &Restored) -> u64 {
     };
     let written = restored.new.len() + restored.repaired.len() + overwritten;
     u64::try_from(written).unwrap_or(u64::MAX)
-}
-
-/// Writes an event about the restore into the table's audit log.
-async fn record_restore(
-    target: &Target,
-    bundle: &str,
-    summary: &Summary,
-    restored: &Restored,
-    written: u64,
-) -> anyhow::Result<()> {
-    let writer = AuditWriter::new(
-        Box::new(std::io::sink()),
-        AuditTable::new(Arc::clone(&target.table)),
-        Arc::clone(&target.clock),
-        Arc::clone(&target.random),
-        AuditWriterSettings {
-            strictness: Strictness::Required,
-            contexts: Contexts::Names,
-            // An event that explains the whole table stays as long as the table.
-            retention_days: 0,
-            flushing: Flushing::ByRequest,
-            batch_age: Duration::ZERO,
-        },
-    )?;
-    let counts = BTreeMap::from([
-        ("records".to_owned(), written),
-        ("log_records".to_owned(), restored.log_records),
-    ]);
-    let last = summary.last_audit_record.as_deref();
-    writer
-        .restored(bundle, last, counts)
-        .await
-        .map_err(|error| anyhow!("the records are restored; {:#}", explain(error)))
 }
 
 fn as_json(asked: &Restore, bundle: &str, restored: &Restored) -> Value {

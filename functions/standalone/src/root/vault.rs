@@ -2,12 +2,14 @@
 
 use anyhow::bail;
 use clap::Subcommand;
+use keyway_audit::OperatorAction;
 use keyway_domain::roots::Retired;
 use keyway_domain::transit::{TransitRotation, TransitStatus};
 use serde_json::json;
 
 use super::{RetireVersion, Rewrap, Status, bar, pace, wait_shown};
-use crate::migration::{Output, show};
+use crate::command_log::CommandLog;
+use crate::migration::{Output, moved, show};
 use crate::{explain, print, tell};
 
 #[derive(Subcommand)]
@@ -25,14 +27,25 @@ pub(crate) enum VaultCommand {
 pub(super) async fn run(command: VaultCommand) -> anyhow::Result<()> {
     match command {
         VaultCommand::Rotate(job) => {
-            let transit = job.location.open().await?.transit();
-            let version = transit.rotate().await.map_err(explain)?;
+            let action = OperatorAction::RotateTransitKey;
+            let ports = job.location.open().await?;
+            let log = CommandLog::begin(&ports, action).await?;
+            let transit = ports.transit();
+            let rotated = transit.rotate().await.map_err(explain);
+            let rotated = log.ended(action, rotated, |version, event| {
+                event.of("transit", &version.to_string())
+            });
+            let version = rotated.await?;
             tell(&format!(
                 "keyway: the newest version of the transit key is {version} now"
             ));
-            rewrap(&job, &transit).await
+            rewrap(&job, &transit, &log).await
         }
-        VaultCommand::Rewrap(job) => rewrap(&job, &job.location.open().await?.transit()).await,
+        VaultCommand::Rewrap(job) => {
+            let ports = job.location.open().await?;
+            let log = CommandLog::begin(&ports, OperatorAction::RewrapTransitKey).await?;
+            rewrap(&job, &ports.transit(), &log).await
+        }
         VaultCommand::Retire(job) => retire(&job).await,
         VaultCommand::Status(job) => {
             let transit = job.location.open().await?.transit();
@@ -42,7 +55,7 @@ pub(super) async fn run(command: VaultCommand) -> anyhow::Result<()> {
     }
 }
 
-async fn rewrap(job: &Rewrap, transit: &TransitRotation) -> anyhow::Result<()> {
+async fn rewrap(job: &Rewrap, transit: &TransitRotation, log: &CommandLog) -> anyhow::Result<()> {
     let (bar, mut pace) = (bar("keys")?, pace(job.rate));
     let tick = async || {
         pace.tick().await;
@@ -52,7 +65,9 @@ async fn rewrap(job: &Rewrap, transit: &TransitRotation) -> anyhow::Result<()> {
     let outcome = outcome.map_err(|error| {
         explain(error)
             .context("stopped; what was done stays done, `keyway root vault rewrap` goes on")
-    })?;
+    });
+    let outcome = log.ended(OperatorAction::RewrapTransitKey, outcome, moved);
+    let outcome = outcome.await?;
     let failed = outcome.failed.len();
     match job.output {
         Output::Json => print(
@@ -78,11 +93,18 @@ async fn rewrap(job: &Rewrap, transit: &TransitRotation) -> anyhow::Result<()> {
 }
 
 async fn retire(job: &RetireVersion) -> anyhow::Result<()> {
-    let transit = job.location.open().await?.transit();
+    let action = OperatorAction::RetireTransitKey;
+    let ports = job.location.open().await?;
+    let log = CommandLog::begin(&ports, action).await?;
     let version = job.version;
     let what = format!("nothing needs version {version} of the transit key");
     let wait = async |time| wait_shown(&what, time).await;
-    let retired = transit.retire(version, job.state_ttl, wait).await?;
+    let retired = ports.transit().retire(version, job.state_ttl, wait).await;
+    let retired = retired.map_err(anyhow::Error::from);
+    let retired = log.ended(action, retired, |_, event| {
+        event.of("transit", &version.to_string())
+    });
+    let retired = retired.await?;
     match job.output {
         Output::Json => {
             print(&json!({"retired": version, "now": retired == Retired::Now}).to_string());

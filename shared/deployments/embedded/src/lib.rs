@@ -18,7 +18,7 @@ use anyhow::{Context, bail};
 use keyway_deployment_assembly::{Stores, SystemClock, SystemRandom, VaultFiles, Writing, vaults};
 use keyway_domain::OpenError;
 use keyway_domain::keyring::{KEYRING_SECRET, KeyringOnDemand, RootKeyring, holds_deployment};
-use keyway_domain::ports::{Clock, Random, SecretStore, StoreError, TableReader};
+use keyway_domain::ports::{Clock, Random, SecretStore, StoreError, TableReader, TableWriter};
 use keyway_domain::records::SignedTable;
 use keyway_domain::service::{keep_keyring, key_directory};
 use keyway_secrets_file::{FileSecrets, moved_away, save_secret};
@@ -85,6 +85,22 @@ pub fn unverified_table(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let table = SqliteTable::open(&operator.data_dir.join(TABLE_FILE), Arc::clone(&clock));
     Ok((Arc::new(table.context("the table")?), clock))
+}
+
+/// The table of the data folder, for the events of a command that opens no deployment. `None` if --root-keyring-file says
+/// that the table is elsewhere.
+///
+/// # Errors
+/// When the table cannot be used.
+pub fn table_of_log(
+    operator: &Operator,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Option<Arc<dyn TableWriter>>> {
+    if operator.keyring_folder().is_some() {
+        return Ok(None);
+    }
+    let table = SqliteTable::open(&operator.data_dir.join(TABLE_FILE), Arc::clone(clock));
+    Ok(Some(Arc::new(table.context("the table")?)))
 }
 
 /// The stores of the data folder for a restore. They are made if they are missing, unless it is a dry run.

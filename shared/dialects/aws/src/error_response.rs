@@ -262,6 +262,7 @@ fn of(error: KmsError, named: &dyn Fn(&str) -> String) -> ErrorResponse {
             field: field @ ("tags" | "tag_keys"),
             reason,
         } => tag(&format!("{field}: {reason}")),
+        KmsError::TooManyTags { .. } => tag("Too many tags"),
         KmsError::Invalid { field, reason } => validation(format!("{field}: {reason}")),
         KmsError::NotPermitted => refused("AccessDeniedException", "Access Denied"),
         KmsError::Forbidden(why) => refused("AccessDeniedException", why),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use keyway_domain::KmsError;
 use keyway_domain::keys::{Keys, Tags};
 use serde::{Deserialize, Serialize};
 
@@ -9,9 +10,6 @@ use crate::answers::{More, empty, ok};
 use crate::error_response::{Failure, length, null, tag as refused};
 use crate::members::{ListBody, decode, limit, marker};
 use crate::operations::{Asked, Outcome};
-
-/// The most tags that a key can have.
-const MOST: usize = 50;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -22,8 +20,8 @@ pub(crate) struct Tag {
 
 /// Parses the tags of a request by AWS's rules.
 pub(crate) fn parse(tags: Vec<Tag>) -> Result<Tags, Failure> {
-    if tags.len() > MOST {
-        return Err(refused("Too many tags").into());
+    if tags.len() > Tags::MOST {
+        return Err(KmsError::TooManyTags { most: Tags::MOST }.into());
     }
     let mut parsed = BTreeMap::new();
     for (number, tag) in (1..).zip(tags) {

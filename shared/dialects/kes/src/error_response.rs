@@ -247,6 +247,7 @@ impl ErrorTable for Api {
     fn of_kms(error: KmsError) -> ErrorResponse {
         match error {
             KmsError::Invalid { field, reason } => bad(format!("{field} {reason}")),
+            KmsError::TooManyTags { most } => bad(format!("tags must be at most {most}")),
             KmsError::NotPermitted => not_permitted(None),
             KmsError::Forbidden(why) => not_for_anybody(why),
             KmsError::KeyNotFound(_) => with(StatusCode::NOT_FOUND, "key does not exist"),

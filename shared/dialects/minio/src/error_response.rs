@@ -48,6 +48,7 @@ impl ErrorTable for Api {
             KmsError::Invalid { field, reason } => {
                 invalid(format!("{}: {reason}", field.replace('_', "-")))
             }
+            KmsError::TooManyTags { most } => invalid(format!("tags: must be at most {most}")),
             KmsError::NotPermitted => ErrorResponse::forbidden("AccessDenied", "Access Denied."),
             KmsError::Forbidden(why) => ErrorResponse::forbidden(NOT_PERMITTED, why),
             KmsError::IdentityIsAdmin | KmsError::IdentityIsCaller => {

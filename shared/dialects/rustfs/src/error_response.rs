@@ -57,6 +57,9 @@ impl ErrorTable for Api {
     fn of_kms(error: KmsError) -> ErrorResponse {
         match error {
             KmsError::Invalid { field, reason } => invalid_field(field, reason),
+            KmsError::TooManyTags { most } => {
+                invalid_field("tags", format!("must be at most {most}"))
+            }
             KmsError::NotPermitted => {
                 denied("unauthorised: the caller is not permitted to do this")
             }

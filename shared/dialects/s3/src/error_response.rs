@@ -153,6 +153,7 @@ impl ErrorTable for Api {
             | KmsError::AliasExists(_)
             | KmsError::TooManyAliases(_)
             | KmsError::KeyExists(_)
+            | KmsError::TooManyTags { .. }
             | KmsError::TooManyVersions(_)
             | KmsError::StillReferenced(..)
             | KmsError::NoHmacKey(_)

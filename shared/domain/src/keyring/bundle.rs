@@ -11,16 +11,24 @@ const KEY_LABEL: &[u8] = b"keyway/v1/backup-key\0";
 const LABEL: &[u8] = b"keyway/v1/backup\0";
 
 /// Why a backup is not authentic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BundleForgery {
-    /// The keyring does not hold the root key that authenticates the backup.
-    #[error("it was made under a root key that the keyring does not hold")]
-    UnknownRoot,
+    /// The keyring does not hold the root of this id, which authenticates the backup.
+    #[error(
+        "it was made under the root {0}, which the root keyring does not hold; a backup of before that root was retired \
+         opens with the root keyring of its time, in an empty deployment"
+    )]
+    UnknownRoot(String),
     /// The MAC is not that of the content.
     #[error(
         "its MAC is not that of its content: it was not made with this root keyring, or was changed since"
     )]
     Altered,
+}
+
+/// The id as a text for the operator. It comes from the backup, whoever wrote that.
+fn shown(id: &str) -> String {
+    id.chars().take(32).flat_map(char::escape_debug).collect()
 }
 
 fn backup_key(root: &Key256) -> Key256 {
@@ -47,7 +55,7 @@ impl RootKeyring {
         tag: &[u8],
     ) -> Result<(), BundleForgery> {
         let kept = self.roots.iter().find(|kept| kept.id == root);
-        let root = kept.ok_or(BundleForgery::UnknownRoot)?;
+        let root = kept.ok_or_else(|| BundleForgery::UnknownRoot(shown(root)))?;
         let length = self.deployment_length().ok_or(BundleForgery::Altered)?;
         let parts = [LABEL, &length, self.deployment.as_bytes(), digest];
         if verify_mac_sha256(&backup_key(&root.key), &parts, tag) {

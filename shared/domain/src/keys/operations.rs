@@ -209,7 +209,8 @@ impl Keys {
     /// Adds tags to the key, or replaces their values.
     ///
     /// # Errors
-    /// [`KmsError::Invalid`] for the tag `name` if it is the key's id, or when the key would have too many.
+    /// [`KmsError::Invalid`] for the tag `name` if it is the key's id, and [`KmsError::TooManyTags`] when the key would have
+    /// too many.
     pub async fn tag(
         &self,
         caller: &Caller,

@@ -62,11 +62,14 @@ pub struct ImportedIdentity {
     pub result: &'static str,
 }
 
+/// The result of what the table already has.
+pub const UNCHANGED: &str = "unchanged";
+
 const fn word(written: Written) -> &'static str {
     match written {
         Written::Created => "created",
         Written::Replaced => "replaced",
-        Written::Unchanged => "unchanged",
+        Written::Unchanged => UNCHANGED,
     }
 }
 
