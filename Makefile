@@ -27,7 +27,7 @@ tools:
 	@scripts/require-tools
 
 # These builds report their commit.
-run demo demo-aws lambda: export KEYWAY_COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
+run demo demo-aws lambda: export KEYWAY_COMMIT := $(shell scripts/commit)
 
 run: tools ## Build Keyway and serve RustFS's KMS admin API on 127.0.0.1:9000
 	$(CARGO) build --locked --release -p keyway

@@ -143,7 +143,7 @@ def released(folder, build, chosen, unique):
     hashed.update(repr(sorted(chosen.items())).encode())
     if unique:
         hashed.update(datetime.datetime.now(datetime.timezone.utc).isoformat().encode())
-    commit = f" {build['commit'][:12]}" if build["commit"] else ""
+    commit = f" {package.short_commit(build)}" if build["commit"] else ""
     digest = hashed.hexdigest()[:12]
     release = f"{build['version']}{commit} {digest}"
     template = folder / "released.yaml"

@@ -120,8 +120,14 @@ def content(folder):
     return hashed.hexdigest()
 
 
+def short_commit(build):
+    """Returns the beginning of the build's commit, and whether files were changed since."""
+    commit, _, changed = build["commit"].partition("-")
+    return commit[:12] + (f"-{changed}" if changed else "")
+
+
 def described(build):
-    commit = f" ({build['commit'][:12]})" if build["commit"] else ""
+    commit = f" ({short_commit(build)})" if build["commit"] else ""
     return f"Keyway {build['version']}{commit} for {build['architecture']}"
 
 

@@ -43,3 +43,33 @@ fn architecture_that_lambda_lacks_is_refused() {
     assert_eq!(code, Some(2), "{stderr}");
     assert_eq!(stderr, "riscv64 is neither arm64 nor x86_64\n");
 }
+
+#[test]
+fn commit_of_a_build_says_when_files_were_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::create_dir(path("scripts")).unwrap();
+    std::fs::copy(project().join("scripts/commit"), path("scripts/commit")).unwrap();
+    let run = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program)
+            .args(arguments)
+            .current_dir(folder.path())
+            .env("GIT_CEILING_DIRECTORIES", folder.path().parent().unwrap())
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let commit = || run("scripts/commit", &[]);
+    // An archive of the sources has no commit.
+    assert_eq!(commit(), "");
+    let identity = ["-c", "user.name=n", "-c", "user.email=e@example.com"];
+    run("git", &["init", "--quiet"]);
+    run("git", &["add", "scripts"]);
+    let made = ["commit", "--quiet", "--no-gpg-sign", "--message", "m"];
+    run("git", &[&identity[..], &made[..]].concat());
+    let head = run("git", &["rev-parse", "HEAD"]);
+    assert_eq!(commit(), head);
+    run("sh", &["-c", "echo '# changed' >> scripts/commit"]);
+    assert_eq!(commit(), format!("{}-dirty\n", head.trim_end()));
+}

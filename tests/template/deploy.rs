@@ -125,6 +125,10 @@ impl Account {
 
     /// An archive of programs for this architecture, in a template for another one if that is `told`.
     fn archive(&self, architecture: &str, told: &str) -> String {
+        self.archive_of("0123456789abcdef", architecture, told)
+    }
+
+    fn archive_of(&self, commit: &str, architecture: &str, told: &str) -> String {
         let packages = self.path("packages");
         for name in functions() {
             package(&packages.join(&name), &name, architecture);
@@ -134,7 +138,7 @@ impl Account {
             .unwrap()
             .args(["-I", "-B", "scripts/deployment/package.py", "template.yaml"])
             .arg(&packages)
-            .args([told, "0.1.0", "0123456789abcdef"])
+            .args([told, "0.1.0", commit])
             .arg(self.path("written"))
             .arg(&archive)
             .output()
@@ -304,6 +308,19 @@ fn programs_of_another_architecture_are_no_build() {
 }
 
 #[test]
+fn build_of_changed_files_does_not_pass_for_its_commit() {
+    let Some(account) = Account::with(&new_account(1000)) else {
+        return;
+    };
+    account.sam_leaves(&account.state());
+    let archive = account.archive_of("0123456789abcdef-dirty", "arm64", "arm64");
+    let said = account.run("deploy", &["--from", &archive]);
+    let said = said.succeeds();
+    assert!(said.contains("Keyway 0.1.0 (0123456789ab-dirty)"), "{said}");
+    assert!(release_in(said).starts_with("0.1.0 0123456789ab-dirty "));
+}
+
+#[test]
 fn changed_or_unreadable_archive_is_refused() {
     let Some(account) = Account::with(&new_account(1000)) else {
         return;
@@ -370,7 +387,11 @@ fn saved_parameters_are_kept_beside_those_of_the_command() {
 
 /// The release in the output of a deployment.
 fn release(said: &Said) -> String {
-    let (_, rest) = said.succeeds().split_once("versions \"").unwrap();
+    release_in(said.succeeds())
+}
+
+fn release_in(said: &str) -> String {
+    let (_, rest) = said.split_once("versions \"").unwrap();
     rest.split_once('"').unwrap().0.to_owned()
 }
 

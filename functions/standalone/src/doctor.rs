@@ -16,6 +16,7 @@ use keyway_domain::ports::Clock;
 use keyway_runtime_hyper::{Clients, Tls};
 use serde_json::json;
 
+use crate::listener_files::{KesFiles, TlsFiles};
 use crate::location::DeploymentLocation;
 use crate::migration::Output;
 use crate::{print, tell};
@@ -35,35 +36,11 @@ pub(crate) struct Doctor {
     #[arg(long, value_name = "URL")]
     endpoint: Vec<http::Uri>,
 
-    /// The certificate of `keyway serve` in PEM
-    #[arg(long, env = "KEYWAY_TLS_CERT", value_name = "FILE")]
-    tls_cert: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsFiles,
 
-    /// The key of --tls-cert in PEM
-    #[arg(
-        long,
-        env = "KEYWAY_TLS_KEY",
-        value_name = "FILE",
-        requires = "tls_cert"
-    )]
-    tls_key: Option<PathBuf>,
-
-    /// The certificate of KES's listener in PEM
-    #[arg(long, env = "KEYWAY_KES_CERT", value_name = "FILE")]
-    kes_cert: Option<PathBuf>,
-
-    /// The key of --kes-cert in PEM
-    #[arg(
-        long,
-        env = "KEYWAY_KES_KEY",
-        value_name = "FILE",
-        requires = "kes_cert"
-    )]
-    kes_key: Option<PathBuf>,
-
-    /// The authorities of the clients of KES's listener in PEM
-    #[arg(long, env = "KEYWAY_KES_CLIENT_CA", value_name = "FILE")]
-    kes_client_ca: Option<PathBuf>,
+    #[command(flatten)]
+    kes: KesFiles,
 
     /// The newest backup, whose age is checked by its date of modification
     #[arg(long, value_name = "FILE")]
@@ -126,8 +103,14 @@ async fn examine(doctor: &Doctor, clock: &Arc<dyn Clock>) -> anyhow::Result<Vec<
 fn certificates(doctor: &Doctor, now: Timestamp) -> Vec<Finding> {
     let made = doctor.location.folder().and_then(listener_certificate);
     let listeners = [
-        (doctor.tls_cert.as_deref(), doctor.tls_key.as_deref()),
-        (doctor.kes_cert.as_deref(), doctor.kes_key.as_deref()),
+        (
+            doctor.tls.tls_cert.as_deref(),
+            doctor.tls.tls_key.as_deref(),
+        ),
+        (
+            doctor.kes.kes_cert.as_deref(),
+            doctor.kes.kes_key.as_deref(),
+        ),
         (made.as_deref(), None),
     ];
     let mut findings = Vec::new();
@@ -138,7 +121,7 @@ fn certificates(doctor: &Doctor, now: Timestamp) -> Vec<Finding> {
         findings.extend(certificate_findings(certificate, Purpose::Listener, now));
         findings.extend(key.and_then(|key| pair(certificate, key)));
     }
-    if let Some(authorities) = &doctor.kes_client_ca {
+    if let Some(authorities) = &doctor.kes.kes_client_ca {
         findings.extend(certificate_findings(authorities, Purpose::Authority, now));
     }
     findings

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use keyway_auth::certificate::fingerprint;
 use keyway_certificates::CertifiedKey;
 use keyway_deployment_assembly::KesSettings;
@@ -12,8 +12,11 @@ use keyway_runtime_hyper::{Address, Clients, Listener, Tls, listen_tls};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
+use crate::listener_files::KesFiles;
+
 /// Where KES's server API is served.
 #[derive(Args)]
+#[command(group = ArgGroup::new("kes_files").multiple(true).args(["kes_cert", "kes_key", "kes_client_ca"]).requires("kes_listen"))]
 pub(crate) struct KesListener {
     /// Serve KES's API with TLS on this address, 127.0.0.1:7373 when none is given; port 0 takes a free one
     #[arg(
@@ -25,34 +28,8 @@ pub(crate) struct KesListener {
     )]
     kes_listen: Option<Address>,
 
-    /// The certificate of KES's listener, and its chain after it, in PEM; read again when it changes. Without it, one is
-    /// made for loopback
-    #[arg(
-        long,
-        env = "KEYWAY_KES_CERT",
-        value_name = "FILE",
-        requires_all = ["kes_listen", "kes_key"]
-    )]
-    kes_cert: Option<PathBuf>,
-
-    /// The key of --kes-cert in PEM
-    #[arg(
-        long,
-        env = "KEYWAY_KES_KEY",
-        value_name = "FILE",
-        requires_all = ["kes_listen", "kes_cert"]
-    )]
-    kes_key: Option<PathBuf>,
-
-    /// Take only clients' certificates that an authority of this PEM file has issued. Without it any is taken, for it is
-    /// its key's hash that says who a client is
-    #[arg(
-        long,
-        env = "KEYWAY_KES_CLIENT_CA",
-        value_name = "FILE",
-        requires = "kes_listen"
-    )]
-    kes_client_ca: Option<PathBuf>,
+    #[command(flatten)]
+    files: KesFiles,
 }
 
 /// A certificate that Keyway made, for the log.
@@ -78,11 +55,11 @@ impl KesListener {
         let Some(address) = &self.kes_listen else {
             return Ok(None);
         };
-        let clients = match &self.kes_client_ca {
+        let clients = match &self.files.kes_client_ca {
             None => Clients::Asked,
             Some(authorities) => Clients::IssuedBy(authorities.clone()),
         };
-        let (tls, made) = match (&self.kes_cert, &self.kes_key) {
+        let (tls, made) = match (&self.files.kes_cert, &self.files.kes_key) {
             (Some(certificate), Some(key)) => {
                 let tls = Tls::from_files(certificate, key, clients)
                     .context("--kes-cert, --kes-key and --kes-client-ca")?;

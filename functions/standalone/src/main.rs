@@ -18,6 +18,7 @@ mod import;
 mod kes_config;
 mod kes_listener;
 mod kms_plugin;
+mod listener_files;
 mod location;
 mod man;
 mod migration;

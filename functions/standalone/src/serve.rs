@@ -1,7 +1,7 @@
 //! `keyway serve`.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
@@ -30,6 +30,7 @@ use keyway_sites::{Composition, Mounted};
 
 use crate::access_key::text;
 use crate::kes_listener::{self, KesListener, Made};
+use crate::listener_files::TlsFiles;
 use crate::location::{Deployment, buckets};
 use crate::traces::Spans;
 use crate::{service_manager, tell};
@@ -71,23 +72,8 @@ pub(crate) struct Serve {
           value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     accept_empty_table: bool,
 
-    /// Serve TLS with this certificate, and its chain after it, in PEM; read again when it changes
-    #[arg(
-        long,
-        env = "KEYWAY_TLS_CERT",
-        value_name = "FILE",
-        requires = "tls_key"
-    )]
-    tls_cert: Option<PathBuf>,
-
-    /// The key of --tls-cert in PEM
-    #[arg(
-        long,
-        env = "KEYWAY_TLS_KEY",
-        value_name = "FILE",
-        requires = "tls_cert"
-    )]
-    tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsFiles,
 
     /// Serve plain HTTP on an address that is not loopback; data keys are then readable on the network
     #[arg(long, env = "KEYWAY_INSECURE_HTTP", value_name = "BOOL", default_value_t = false,
@@ -125,7 +111,7 @@ impl Serve {
             let text = "--default-key-id (KEYWAY_DEFAULT_KEY_ID) belongs to --start (KEYWAY_START)";
             found.push(text.to_owned());
         }
-        if self.insecure_http && self.tls_cert.is_some() {
+        if self.insecure_http && self.tls.tls_cert.is_some() {
             let text = "--insecure-http (KEYWAY_INSECURE_HTTP) and --tls-cert (KEYWAY_TLS_CERT) exclude each other";
             found.push(text.to_owned());
         }
@@ -412,7 +398,7 @@ fn measure(metrics: &Arc<Metrics>, server: &Services, audit: &Audit) {
 
 /// The listener of every API but KES's, and whether it speaks TLS.
 async fn main_listener(serve: &Serve) -> anyhow::Result<(Listener, bool)> {
-    let tls = match (&serve.tls_cert, &serve.tls_key) {
+    let tls = match (&serve.tls.tls_cert, &serve.tls.tls_key) {
         (Some(certificate), Some(key)) => Some(
             Tls::from_files(certificate, key, Clients::Anonymous)
                 .context("--tls-cert and --tls-key")?,

@@ -10,6 +10,8 @@ use aws_sigv4::http_request::{
     UriPathNormalizationMode, sign,
 };
 use aws_sigv4::sign::v4::SigningParams;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::{Buf, Bytes};
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -23,6 +25,7 @@ use keyway_domain::ports::Clock;
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use zeroize::Zeroizing;
 
@@ -48,6 +51,16 @@ pub(crate) enum Repeat {
     Safe,
     /// It changes something: only a request that was never sent is sent again.
     Never,
+}
+
+impl Repeat {
+    /// What is known of the outcome of a request that was sent and has no answer of the server.
+    pub(crate) const fn after_failure(self) -> Outcome {
+        match self {
+            Self::Safe => Outcome::Unchanged,
+            Self::Never => Outcome::Unknown,
+        }
+    }
 }
 
 /// A request. `path` follows the endpoint and may have a query.
@@ -82,6 +95,11 @@ impl Answer {
     }
 }
 
+/// Whether a status says that the server cannot answer now, or that a proxy cannot reach it.
+pub(crate) const fn is_unreachable(status: u16) -> bool {
+    matches!(status, 429 | 502..=504)
+}
+
 /// The JSON of a request, in memory that is wiped. `room` must be at least its length, because a buffer that grows leaves
 /// copies behind.
 pub(crate) fn json(value: &impl Serialize, room: usize) -> Result<Bytes, Error> {
@@ -102,6 +120,8 @@ struct Signer {
 pub(crate) struct Http {
     client: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     pub(crate) endpoint: Endpoint,
+    /// The API's name, for errors.
+    api: &'static str,
     timeout: Duration,
     signer: Option<Signer>,
 }
@@ -114,7 +134,11 @@ struct Failed {
 }
 
 impl Http {
-    pub(crate) fn new(connection: Connection, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+    pub(crate) fn new(
+        connection: Connection,
+        api: &'static str,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
         let Connection {
             endpoint,
             proof,
@@ -172,6 +196,7 @@ impl Http {
                 .pool_timer(TokioTimer::new())
                 .build(connector),
             endpoint,
+            api,
             timeout,
             signer,
         })
@@ -283,6 +308,38 @@ impl Http {
         Ok(request)
     }
 
+    /// What a successful answer says.
+    pub(crate) fn json<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, Error> {
+        serde_json::from_slice(&answer.body).map_err(|_| self.foreign("it lacks a field"))
+    }
+
+    pub(crate) fn decoded(&self, text: &str) -> Result<Vec<u8>, Error> {
+        let decoded = STANDARD.decode(text);
+        decoded.map_err(|_| self.foreign("a field is not base64"))
+    }
+
+    /// The error for an answer that is none of this API.
+    pub(crate) fn foreign(&self, what: &str) -> Error {
+        Error::Foreign {
+            endpoint: self.endpoint.to_string(),
+            api: self.api,
+            what: what.to_owned(),
+        }
+    }
+
+    /// The error for a refusal that has no message of this API, such as one of a proxy.
+    pub(crate) fn without_message(&self, status: StatusCode, repeat: Repeat) -> Error {
+        let cause = format!("it has status {}", status.as_u16());
+        match is_unreachable(status.as_u16()) {
+            true => Error::Unreachable {
+                endpoint: self.endpoint.to_string(),
+                cause,
+                unknown: repeat.after_failure(),
+            },
+            false => self.foreign(&cause),
+        }
+    }
+
     fn timed_out(&self, call: &Call) -> Error {
         let cause = format!("it did not answer within {} s", self.timeout.as_secs());
         self.unreachable(
@@ -295,14 +352,12 @@ impl Http {
     }
 
     fn unreachable(&self, call: &Call, failed: Failed) -> Error {
-        let is_unknown = call.repeat == Repeat::Never && !failed.unsent;
         Error::Unreachable {
             endpoint: self.endpoint.to_string(),
             cause: failed.cause,
-            unknown: if is_unknown {
-                Outcome::Unknown
-            } else {
-                Outcome::Unchanged
+            unknown: match failed.unsent {
+                true => Outcome::Unchanged,
+                false => call.repeat.after_failure(),
             },
         }
     }

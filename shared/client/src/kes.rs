@@ -15,11 +15,11 @@ use crate::answers::{
     DataKey, DataKeySpec, Decrypted, Deletion, Encrypted, Key, KeyPage, ServiceStatus,
 };
 use crate::error::{Refusal, printable};
-use crate::http::{Answer, Call, Http, Incoming, Repeat, json};
+use crate::http::{Answer, Call, Http, Incoming, Repeat, is_unreachable, json};
 use crate::rustfs::{SEGMENT, request_id, secret_base64};
 use crate::{Class, Context, DeleteWhen, Error, NO_TAGS, NewKey};
 
-const NAME: &str = "KES's API";
+pub(crate) const NAME: &str = "KES's API";
 const ROOM: usize = 4096;
 /// A hundred years in seconds.
 const NANOSECONDS_FROM: u64 = 3_153_600_000;
@@ -88,8 +88,8 @@ impl Kes {
         Ok(DataKey {
             key_id: named(key)?.to_string(),
             key_version: None,
-            plaintext: self.decoded(&made.plaintext)?.into(),
-            ciphertext: self.decoded(&made.ciphertext)?,
+            plaintext: self.0.decoded(&made.plaintext)?.into(),
+            ciphertext: self.0.decoded(&made.ciphertext)?,
         })
     }
 
@@ -108,7 +108,7 @@ impl Kes {
         Ok(Encrypted {
             key_id: named(key)?.to_string(),
             key_version: None,
-            ciphertext: self.decoded(&made.ciphertext)?,
+            ciphertext: self.0.decoded(&made.ciphertext)?,
         })
     }
 
@@ -127,7 +127,7 @@ impl Kes {
         Ok(Decrypted {
             key_id: named(key)?.to_string(),
             key_version: None,
-            plaintext: self.decoded(&opened.plaintext)?.into(),
+            plaintext: self.0.decoded(&opened.plaintext)?.into(),
         })
     }
 
@@ -154,7 +154,7 @@ impl Kes {
         let answer = self
             .call(Method::GET, path, Bytes::new(), Repeat::Safe)
             .await?;
-        let described: Described = self.json(&answer)?;
+        let described: Described = self.0.json(&answer)?;
         Ok(Key {
             algorithm: described.algorithm,
             created_at: described.created_at,
@@ -186,7 +186,8 @@ impl Kes {
             Err(_) => {
                 let lines = serde_json::Deserializer::from_slice(&answer.body).into_iter::<Line>();
                 let names: Result<Vec<_>, _> = lines.map(|line| Ok(line?.name)).collect();
-                let names = names.map_err(|_: serde_json::Error| self.foreign("it is no list"))?;
+                let names =
+                    names.map_err(|_: serde_json::Error| self.0.foreign("it is no list"))?;
                 (names, None)
             }
         };
@@ -227,7 +228,7 @@ impl Kes {
                 Repeat::Safe,
             )
             .await?;
-        let status: Status = self.json(&answer)?;
+        let status: Status = self.0.json(&answer)?;
         let state = match status.keystore_unreachable {
             true => "Error",
             false => "Running",
@@ -259,13 +260,9 @@ impl Kes {
             true => Ok(response),
             false => {
                 let answer = self.0.send(&call).await?;
-                Err(self.refused(&answer))
+                Err(self.refused(&answer, Repeat::Safe))
             }
         }
-    }
-
-    fn json<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, Error> {
-        serde_json::from_slice(&answer.body).map_err(|_| self.foreign("it lacks a field"))
     }
 
     /// An operation with this key's material. All of them may be repeated.
@@ -283,7 +280,7 @@ impl Kes {
         let answer = self
             .call(Method::POST, path, json(&body, room)?, Repeat::Safe)
             .await?;
-        self.json(&answer)
+        self.0.json(&answer)
     }
 
     /// A successful answer.
@@ -303,24 +300,11 @@ impl Kes {
         let answer = self.0.send(&call).await?;
         match answer.status.is_success() {
             true => Ok(answer),
-            false => Err(self.refused(&answer)),
+            false => Err(self.refused(&answer, repeat)),
         }
     }
 
-    fn decoded(&self, text: &str) -> Result<Vec<u8>, Error> {
-        let decoded = STANDARD.decode(text);
-        decoded.map_err(|_| self.foreign("a field is not base64"))
-    }
-
-    fn foreign(&self, what: &str) -> Error {
-        Error::Foreign {
-            endpoint: self.0.endpoint.to_string(),
-            api: NAME,
-            what: what.to_owned(),
-        }
-    }
-
-    fn refused(&self, answer: &Answer) -> Error {
+    fn refused(&self, answer: &Answer, repeat: Repeat) -> Error {
         #[derive(Deserialize)]
         struct Told {
             message: String,
@@ -329,7 +313,7 @@ impl Kes {
         }
         let status = answer.status.as_u16();
         let Ok(Told { message, reason }) = serde_json::from_slice(&answer.body) else {
-            return self.foreign(&format!("it has status {status}"));
+            return self.0.without_message(answer.status, repeat);
         };
         let class = match (status, message.as_str()) {
             (404, _) => Class::NotFound,
@@ -339,7 +323,7 @@ impl Kes {
             (403, _) if reason.is_some() => Class::Conflict,
             (401 | 403, _) => Class::NotAllowed,
             (503, "KMS is not running" | "KMS is not configured") => Class::Conflict,
-            (429 | 502..=504, _) => Class::Unreachable,
+            (status, _) if is_unreachable(status) => Class::Unreachable,
             _ => Class::Failed,
         };
         Error::Refused {

@@ -125,10 +125,10 @@ impl Client {
     /// [`Error::Settings`] when the certificate does not fit its key.
     pub fn connect(connection: Connection, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let is_kes = matches!(connection.proof, ClientProof::Certificate { .. });
-        let http = Http::new(connection, Arc::clone(&clock))?;
+        let clock_of_api = Arc::clone(&clock);
         let inner = match is_kes {
-            true => Inner::Kes(Kes(http)),
-            false => Inner::RustFs(RustFs(http)),
+            true => Inner::Kes(Kes(Http::new(connection, kes::NAME, clock_of_api)?)),
+            false => Inner::RustFs(RustFs(Http::new(connection, rustfs::NAME, clock_of_api)?)),
         };
         Ok(Self { inner, clock })
     }

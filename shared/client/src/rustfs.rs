@@ -19,11 +19,11 @@ use crate::answers::{
     ServiceStatus,
 };
 use crate::error::{Refusal, printable};
-use crate::http::{Answer, Call, Http, Repeat, json};
+use crate::http::{Answer, Call, Http, Repeat, is_unreachable, json};
 use crate::{Class, Context, DeleteWhen, Error, KeyState, NewKey};
 
 const PREFIX: &str = "/rustfs/admin/v3/kms";
-const NAME: &str = "RustFS's KMS admin API";
+pub(crate) const NAME: &str = "RustFS's KMS admin API";
 /// The room for a request's JSON besides its plaintext and context.
 const ROOM: usize = 4096;
 /// What a segment of a path may hold as it is.
@@ -262,7 +262,7 @@ impl RustFs {
             .await?;
         Ok(DataKey {
             plaintext: self.secret(&answer.plaintext_key)?,
-            ciphertext: self.decoded(&answer.ciphertext_blob)?,
+            ciphertext: self.0.decoded(&answer.ciphertext_blob)?,
             key_id: answer.key_id,
             key_version: answer.key_version,
         })
@@ -285,7 +285,7 @@ impl RustFs {
             .call(Method::POST, "/encrypt", body, Repeat::Safe)
             .await?;
         Ok(Encrypted {
-            ciphertext: self.decoded(&answer.ciphertext_blob)?,
+            ciphertext: self.0.decoded(&answer.ciphertext_blob)?,
             key_id: answer.key_id,
             key_version: answer.key_version,
         })
@@ -464,7 +464,7 @@ impl RustFs {
 
     fn key(&self, answer: KeyAnswer) -> Result<Key, Error> {
         let key = answer.key_metadata.map(Key::from);
-        key.ok_or_else(|| self.foreign("it has no key_metadata"))
+        key.ok_or_else(|| self.0.foreign("it has no key_metadata"))
     }
 
     /// The JSON of a successful answer.
@@ -483,7 +483,7 @@ impl RustFs {
         };
         let answer = self.0.send(&call).await?;
         if !answer.status.is_success() {
-            return Err(self.refused(&answer));
+            return Err(self.refused(&answer, repeat));
         }
         // RustFS also answers some refusals with status 200.
         if let Ok(Told {
@@ -491,29 +491,16 @@ impl RustFs {
             ..
         }) = serde_json::from_slice(&answer.body)
         {
-            return Err(self.refused(&answer));
+            return Err(self.refused(&answer, repeat));
         }
-        serde_json::from_slice(&answer.body).map_err(|_| self.foreign("it lacks a field"))
+        self.0.json(&answer)
     }
 
     fn secret(&self, text: &str) -> Result<SecretBytes, Error> {
-        self.decoded(text).map(SecretBytes::from)
+        self.0.decoded(text).map(SecretBytes::from)
     }
 
-    fn decoded(&self, text: &str) -> Result<Vec<u8>, Error> {
-        let decoded = STANDARD.decode(text);
-        decoded.map_err(|_| self.foreign("a field is not base64"))
-    }
-
-    fn foreign(&self, what: &str) -> Error {
-        Error::Foreign {
-            endpoint: self.0.endpoint.to_string(),
-            api: NAME,
-            what: what.to_owned(),
-        }
-    }
-
-    fn refused(&self, answer: &Answer) -> Error {
+    fn refused(&self, answer: &Answer, repeat: Repeat) -> Error {
         let Answer {
             status,
             headers,
@@ -523,15 +510,7 @@ impl RustFs {
         let inner = told.error.unwrap_or_default();
         let code = told.code.or(inner.code);
         let Some(message) = told.message.or(inner.message) else {
-            let what = format!("it has status {}", status.as_u16());
-            return match class(*status, None) {
-                Class::Unreachable => Error::Unreachable {
-                    endpoint: self.0.endpoint.to_string(),
-                    cause: what,
-                    unknown: crate::Outcome::Unchanged,
-                },
-                _ => self.foreign(&what),
-            };
+            return self.0.without_message(*status, repeat);
         };
         Error::Refused {
             class: class(*status, code.as_deref()),
@@ -586,7 +565,7 @@ fn class(status: StatusCode, code: Option<&str>) -> Class {
         (404, None) => Class::NotFound,
         (401 | 403, _) => Class::NotAllowed,
         (409, _) => Class::Conflict,
-        (429 | 502..=504, _) => Class::Unreachable,
+        (status, _) if is_unreachable(status) => Class::Unreachable,
         _ => Class::Failed,
     }
 }

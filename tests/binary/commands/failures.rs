@@ -164,6 +164,16 @@ async fn change_is_not_sent_twice_when_its_answer_is_lost() {
         let (address, requests) = scripted(vec![busy]).await;
         assert_eq!(of(&address).fails(change).await.0, 6);
         assert_eq!(requests.lock().unwrap().len(), 1, "{change:?}");
+        // A proxy that gave up does not know what the server did.
+        let gave_up = answer("504 Gateway Timeout", "", &json!("<html>"));
+        let (address, requests) = scripted(vec![gave_up]).await;
+        let (code, stderr) = of(&address).fails(change).await;
+        assert_eq!(code, 6, "{stderr}");
+        assert!(
+            stderr.contains("may have carried out the change"),
+            "{stderr}"
+        );
+        assert_eq!(requests.lock().unwrap().len(), 1, "{change:?}");
     }
 }
 

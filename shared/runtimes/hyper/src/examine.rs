@@ -9,8 +9,6 @@ use bytes::Bytes;
 use http::header::{CONNECTION, DATE, HOST};
 use http::{Request, StatusCode, Uri};
 use http_body_util::Empty;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -18,6 +16,8 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+
+use crate::probe::exchange;
 
 /// The longest time for one server.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -74,10 +74,10 @@ async fn ask(server: &Uri, page: &str) -> Result<Answered, ExamineError> {
     let request = Request::get(page)
         .header(HOST, authority)
         .header(CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
+        .body(Empty::new())
         .map_err(|_| ExamineError::Address)?;
     if !is_tls {
-        return exchange(connection, request, None).await;
+        return answered(connection, request, None).await;
     }
     let name = match host.parse::<IpAddr>() {
         Ok(address) => ServerName::from(address),
@@ -87,22 +87,18 @@ async fn ask(server: &Uri, page: &str) -> Result<Answered, ExamineError> {
     let (_, session) = stream.get_ref();
     let certificate = session.peer_certificates().and_then(<[_]>::first);
     let certificate = certificate.map(|certificate| certificate.as_ref().to_vec());
-    exchange(stream, request, certificate).await
+    answered(stream, request, certificate).await
 }
 
-async fn exchange(
+async fn answered(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Empty<Bytes>>,
     certificate: Option<Vec<u8>>,
 ) -> Result<Answered, ExamineError> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
-    let answer = sender.send_request(request).await;
-    connection.abort();
-    let answer = answer?;
-    let date = answer.headers().get(DATE);
+    let answer = exchange(stream, request).await?;
+    let date = answer.headers.get(DATE);
     Ok(Answered {
-        status: answer.status(),
+        status: answer.status,
         date: date.and_then(|date| date.to_str().ok()).map(str::to_owned),
         certificate,
     })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::HOST;
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, response};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -43,20 +43,27 @@ pub async fn probe(
     }
 }
 
-async fn ask<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
-    stream: S,
+async fn ask(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     address: &Address,
     path: &str,
 ) -> io::Result<StatusCode> {
     let request = Request::get(path)
         .header(HOST, address.to_string())
-        .body(Empty::<Bytes>::new())
+        .body(Empty::new())
         .map_err(io::Error::other)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(io::Error::other)?;
+    let answer = exchange(stream, request).await;
+    Ok(answer.map_err(io::Error::other)?.status)
+}
+
+/// The head of the answer to a request that is the only one of its connection.
+pub(crate) async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    request: Request<Empty<Bytes>>,
+) -> hyper::Result<response::Parts> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
     let answer = sender.send_request(request).await;
     connection.abort();
-    Ok(answer.map_err(io::Error::other)?.status())
+    Ok(answer?.into_parts().0)
 }
