@@ -32,6 +32,7 @@ mod kes;
 mod kes_config;
 mod kes_documents;
 mod keyring_file;
+mod kms_plugin;
 mod log;
 mod lost_data;
 mod metrics;

@@ -3,6 +3,7 @@
 mod archive;
 mod container;
 mod debian;
+mod kms_plugin;
 mod kubernetes;
 mod systemd;
 

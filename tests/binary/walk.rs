@@ -184,6 +184,11 @@ async fn walk_of_encrypted_files_works_as_shown() {
     walk("docs/files.md").await;
 }
 
+#[tokio::test]
+async fn walk_of_a_clusters_secrets_works_as_shown() {
+    walk_alone("docs/kubernetes.md").await;
+}
+
 /// Readers may follow several walks in one folder.
 #[test]
 fn keys_that_walks_make_have_different_names() {
@@ -191,6 +196,7 @@ fn keys_that_walks_make_have_different_names() {
     for document in [
         "README.md",
         "docs/commands.md",
+        "docs/kubernetes.md",
         "docs/policies.md",
         "docs/s3.md",
     ] {

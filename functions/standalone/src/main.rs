@@ -18,6 +18,7 @@ mod identity;
 mod import;
 mod kes_config;
 mod kes_listener;
+mod kms_plugin;
 mod listener_files;
 mod location;
 mod man;
@@ -141,6 +142,9 @@ enum Command {
     /// With a data key of a server: decrypt a file that encrypt-file made
     #[command(after_help = files::AFTER_HELP)]
     DecryptFile(Box<files::DecryptFile>),
+    /// With a key of a server: serve Kubernetes' KMS v2 on a Unix socket, so that a cluster's secrets are encrypted
+    #[command(after_help = kms_plugin::AFTER_HELP)]
+    KmsPlugin(Box<kms_plugin::KmsPlugin>),
     /// Print a shell's completions of these commands
     Completions(completions::Completions),
     /// Write a manual page of each command
@@ -238,6 +242,7 @@ async fn main() -> ExitCode {
         Command::Decrypt(arguments) => client::run(client::decrypt(*arguments)).await,
         Command::EncryptFile(arguments) => files::encrypt(*arguments).await,
         Command::DecryptFile(arguments) => files::decrypt(*arguments).await,
+        Command::KmsPlugin(asked) => kms_plugin::run(*asked).await,
         Command::Completions(shell) => completions::run(&shell),
         Command::Man(pages) => man::run(&pages),
         Command::Root(command) => root::run(command).await,

@@ -1,6 +1,6 @@
 //! What the process tells systemd, where a unit of `Type=notify` started it. Elsewhere nothing is sent.
 
-use std::net::SocketAddr;
+use std::fmt::Display;
 
 use sd_notify::{NotifyState, notify, watchdog_enabled};
 use tokio::task::JoinHandle;
@@ -9,10 +9,10 @@ use tokio::time::interval;
 /// Tells systemd that the process serves, and from then on that its tasks still run, if the unit has `WatchdogSec=`.
 ///
 /// The watchdog says nothing about the table or a backend: a restart would not bring them back.
-pub(crate) fn ready(address: SocketAddr) -> Option<JoinHandle<()>> {
+pub(crate) fn ready(place: impl Display) -> Option<JoinHandle<()>> {
     tell(&[
         NotifyState::Ready,
-        NotifyState::Status(&format!("serving on {address}")),
+        NotifyState::Status(&format!("serving on {place}")),
     ]);
     // systemd asks for two messages in each period.
     let half = watchdog_enabled()?.checked_div(2)?;

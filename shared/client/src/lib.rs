@@ -133,6 +133,11 @@ impl Client {
         Ok(Self { inner, clock })
     }
 
+    /// Whether the answers about keys have their versions. Those of KES's API have not.
+    pub fn tells_versions(&self) -> bool {
+        matches!(self.inner, Inner::RustFs(_))
+    }
+
     /// A new data key under this key, or under the server's default key. KES's API needs a key.
     ///
     /// # Errors

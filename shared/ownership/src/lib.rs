@@ -29,6 +29,17 @@ pub enum Unfit {
         /// The mode that it should have.
         wanted: u32,
     },
+    /// Other users than the owner may replace the files in it.
+    #[error(
+        "{} has mode {mode:04o}: others than its owner may write to it; run: chmod 755 '{}'",
+        path.display(), path.display()
+    )]
+    Writable {
+        /// The folder.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
     /// Another user owns it.
     #[error(
         "{} belongs to user {owner} and this process runs as user {user}; run: chown {user} '{}'",
@@ -90,6 +101,25 @@ pub fn check_folder(path: &Path, folder: impl Into<Owned>) -> Result<Option<Volu
         return Ok(Some(Volume { group }));
     }
     check(path, folder, FOLDER_MODE).map(|()| None)
+}
+
+/// Checks the folder of a Unix socket. Others may look into it, because the socket has a mode of its own. Only root and
+/// this process's user may replace the socket.
+///
+/// # Errors
+/// [`Unfit`].
+pub fn check_folder_of_socket(path: &Path, folder: impl Into<Owned>) -> Result<(), Unfit> {
+    let Owned { owner, mode, .. } = folder.into();
+    if owner != 0 {
+        check_owner(path, owner)?;
+    }
+    match mode & 0o022 {
+        0 => Ok(()),
+        _ => Err(Unfit::Writable {
+            path: path.to_owned(),
+            mode: mode & 0o7777,
+        }),
+    }
 }
 
 /// Checks a file in a folder that [`check_folder`] has checked. Whenever Kubernetes mounts a volume, it gives the group
@@ -220,6 +250,22 @@ mod tests {
             text.to_string(),
             "/x has mode 0640: others than its owner may use it; run: chmod 600 '/x'"
         );
+    }
+
+    #[test]
+    fn folder_of_a_socket_is_written_by_its_owner_alone() {
+        let (path, ours) = (Path::new("/x"), user());
+        for (folder, fit) in [
+            (of(ours, 7, 0o40_700), true),
+            (of(ours, 7, 0o40_755), true),
+            (of(0, 7, 0o40_755), true),
+            (of(ours, 7, 0o40_775), false),
+            (of(ours, 7, 0o41_777), false),
+            (of(12_345, 7, 0o40_755), false),
+        ] {
+            let found = check_folder_of_socket(path, folder);
+            assert_eq!(found.is_ok(), fit, "{folder:?}");
+        }
     }
 
     #[test]

@@ -84,6 +84,8 @@ fn archive_has_the_program_and_what_belongs_to_it() {
         "systemd/keyway.service",
         "systemd/keyway.sysusers",
         "systemd/tls.conf",
+        "kubernetes/encryption-configuration.yaml",
+        "kubernetes/kms-plugin.yaml",
         "kubernetes/one-node.yaml",
         "kubernetes/shared-table.yaml",
         "Containerfile",

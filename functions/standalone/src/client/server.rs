@@ -93,6 +93,12 @@ impl Server {
         Ok(Client::connect(settings.connection()?, clock)?)
     }
 
+    /// A client whose calls take at most `--timeout`, or `limit` without it, whatever the profile says; and that limit.
+    pub(crate) fn connect_within(mut self, limit: Duration) -> anyhow::Result<(Client, Duration)> {
+        let timeout = *self.timeout.get_or_insert(limit);
+        Ok((self.connect()?, timeout))
+    }
+
     fn settings(self) -> anyhow::Result<Settings> {
         let profiles_file = match self.profiles_file {
             Some(file) => Some(file),
