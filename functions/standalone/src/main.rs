@@ -227,7 +227,7 @@ async fn main() -> ExitCode {
             Ok(code) => return code,
             Err(error) => Err(error),
         },
-        Command::Import(import) => import::run(import).await,
+        Command::Import(import) => Box::pin(import::run(import)).await,
         Command::Reencrypt(job) => reencrypt::run(*job).await,
         Command::Audit(command) => audit::run(command).await,
         Command::Table(command) => table::run(command).await,
@@ -245,7 +245,7 @@ async fn main() -> ExitCode {
         Command::KmsPlugin(asked) => kms_plugin::run(*asked).await,
         Command::Completions(shell) => completions::run(&shell),
         Command::Man(pages) => man::run(&pages),
-        Command::Root(command) => root::run(command).await,
+        Command::Root(command) => Box::pin(root::run(command)).await,
         Command::ChangePassphrase(asked) => run_change_passphrase(&asked).await,
     };
     match result {

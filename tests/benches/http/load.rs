@@ -86,7 +86,10 @@ pub(crate) fn run_loader(
             .ok_or("the loader said something else")
     };
     let all = number("all")?;
-    let [user, system] = std::array::from_fn(|at| (after[at] - before[at]) / all * 1e6);
+    let [user, system] = {
+        let ([user, system], [user_before, system_before]) = (after, before);
+        [user - user_before, system - system_before].map(|seconds| seconds / all * 1e6)
+    };
     Ok(Load {
         per_second: number("per_second")?,
         p50: number("p50")?,
