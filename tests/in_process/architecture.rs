@@ -256,7 +256,7 @@ fn binary_without_the_otlp_feature_has_no_exporter() {
     let strange: Vec<_> = plain.iter().filter(|name| of_traces(name)).collect();
     assert!(strange.is_empty(), "{strange:?}");
     // OpenTelemetry's own log would have a line for each failed batch, and its own HTTP client a second TLS library.
-    for banned in ["reqwest", "tonic", "tracing-opentelemetry"] {
+    for banned in ["reqwest", "tracing-opentelemetry"] {
         assert!(!asked.contains(banned), "{banned} came in");
     }
 }

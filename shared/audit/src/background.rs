@@ -6,14 +6,15 @@ use async_trait::async_trait;
 use keyway_domain::audit::{BackgroundAudit, Event};
 use keyway_domain::keys::KeyId;
 use keyway_domain::{Fault, KmsError};
-use keyway_http::{Class, Observer, Unrecorded};
+use keyway_http::{Class, Observer};
 
-use crate::writer::AuditWriter;
+use crate::writer::{AuditWriter, NotWritten};
 
 #[async_trait]
 impl BackgroundAudit for AuditWriter {
     async fn may_proceed(&self) -> Result<(), KmsError> {
-        told(Observer::may_proceed(self, Class::Mutation).await)
+        let may_proceed = Observer::may_proceed(self, Class::Mutation).await;
+        told(may_proceed.map_err(|_| NotWritten(None)))
     }
 
     async fn destroyed(&self, key: &KeyId, error: Option<&'static str>) -> Result<(), KmsError> {
@@ -51,6 +52,12 @@ fn of_janitor<'a>(
 }
 
 /// A log that cannot be written, as an error of an operation.
-pub(crate) fn told(outcome: Result<(), Unrecorded>) -> Result<(), KmsError> {
-    outcome.map_err(|_| KmsError::Unavailable(Fault::plain("the audit log cannot be written")))
+pub(crate) fn told(outcome: Result<(), NotWritten>) -> Result<(), KmsError> {
+    const WHAT: &str = "the audit log cannot be written";
+    outcome.map_err(|NotWritten(cause)| {
+        KmsError::Unavailable(match cause {
+            Some(cause) => Fault::new(WHAT, cause),
+            None => Fault::plain(WHAT),
+        })
+    })
 }

@@ -12,11 +12,11 @@ use std::time::Duration;
 use keyway_domain::KmsError;
 use keyway_domain::audit::{Event, EventItem};
 use keyway_domain::ports::{Clock, Random, RandomError, TableWriter};
-use keyway_http::{Class, Unrecorded};
+use keyway_http::Class;
 
 use crate::background::told;
 use crate::table::AuditTable;
-use crate::writer::{AuditWriter, AuditWriterSettings, Contexts, Flushing, Strictness};
+use crate::writer::{AuditWriter, AuditWriterSettings, Contexts, Flushing, NotWritten, Strictness};
 
 /// The dialect of the events of commands.
 const OPERATOR: &str = "operator";
@@ -288,7 +288,7 @@ impl OperatorLog {
         told(self.record_each(event).await)
     }
 
-    async fn record_each(&self, event: &OperatorEvent) -> Result<(), Unrecorded> {
+    async fn record_each(&self, event: &OperatorEvent) -> Result<(), NotWritten> {
         for event in event.events() {
             self.0.record_background(&event).await?;
         }

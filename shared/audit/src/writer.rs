@@ -14,7 +14,7 @@ use futures_util::future::ready;
 use jiff::{SignedDuration, Timestamp};
 use keyway_domain::audit::{Event, EventItem};
 use keyway_domain::one_line;
-use keyway_domain::ports::{Clock, Kind, Random, RandomError, Record, Revision};
+use keyway_domain::ports::{Clock, Kind, Random, RandomError, Record, Revision, StoreError};
 use keyway_domain::service::{Degraded, HealthCheck};
 use keyway_http::{Answered, Class, Context, Item, Observer, Outcome, Stopwatch, Unrecorded};
 use tokio::sync::{Notify, broadcast};
@@ -141,6 +141,10 @@ struct ToldContext<'a> {
 
 /// The number of an event in the queue, from 1. `None` when it could not be encoded.
 type Said = Option<u64>;
+
+/// Events are not written, and why, if it is the table's first failure of a while.
+#[derive(Debug)]
+pub(crate) struct NotWritten(pub(crate) Option<StoreError>);
 
 impl AuditWriter {
     /// An audit writer that writes to `output` and `table`. Nothing is written yet.
@@ -315,13 +319,13 @@ impl AuditWriter {
     }
 
     /// Writes the event of an operation that no request asked for, to the output and to the table.
-    pub(crate) async fn record_background(&self, event: &Event<'_>) -> Result<(), Unrecorded> {
+    pub(crate) async fn record_background(&self, event: &Event<'_>) -> Result<(), NotWritten> {
         let said = self.add(event, None);
         let is_output = self.write_out(said);
         let flushed = self.flush(said).await;
         match self.settings.strictness {
             Strictness::BestEffort => Ok(()),
-            Strictness::Required if !is_output => Err(Unrecorded),
+            Strictness::Required if !is_output => Err(NotWritten(None)),
             Strictness::Required => flushed,
         }
     }
@@ -451,7 +455,7 @@ impl AuditWriter {
     }
 
     /// Writes the event of this number and all before it to the table; without a number, all events so far.
-    async fn flush(&self, up_to: Option<u64>) -> Result<(), Unrecorded> {
+    async fn flush(&self, up_to: Option<u64>) -> Result<(), NotWritten> {
         let mut writing = self.writing.lock().await;
         // Queued events go with the rest.
         let count = self.queue().count;
@@ -464,7 +468,7 @@ impl AuditWriter {
             let now = self.clock.monotonic();
             let mut tried = self.tried();
             if now.saturating_sub(*tried) < AGAIN_AFTER {
-                return Err(Unrecorded);
+                return Err(NotWritten(None));
             }
             *tried = now;
         }
@@ -473,7 +477,7 @@ impl AuditWriter {
                 return Ok(());
             }
             if writing.is_none() {
-                *writing = self.take().map_err(|_| Unrecorded)?;
+                *writing = self.take().map_err(|_| NotWritten(None))?;
             }
             // If a request is dropped here, the next one writes the same record again.
             let Some(batch) = writing.as_ref() else {
@@ -488,7 +492,7 @@ impl AuditWriter {
                     );
                 }
                 *self.tried() = self.clock.monotonic();
-                return Err(Unrecorded);
+                return Err(NotWritten(Some(error)));
             }
             self.durable.store(batch.event, Ordering::Relaxed);
             self.is_proven.store(true, Ordering::Relaxed);
@@ -556,7 +560,7 @@ impl AuditWriter {
             self.say("audit:Started", None);
         }
         if !self.is_proven.load(Ordering::Relaxed) || self.table_failed.load(Ordering::Relaxed) {
-            self.flush(None).await?;
+            self.flush(None).await.map_err(|_| Unrecorded)?;
         }
         Ok(())
     }
@@ -732,7 +736,7 @@ impl Observer for AuditWriter {
             }
             let is_output = self.put_out_together(said).await;
             let flushed = if is_urgent {
-                self.flush(said).await
+                self.flush(said).await.map_err(|_| Unrecorded)
             } else if self.settings.flushing == Flushing::ByRequest && self.is_due() {
                 // A failure here concerns requests that are answered already. The next request is refused instead.
                 self.flush(None).await.or(Ok(()))

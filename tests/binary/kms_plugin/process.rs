@@ -85,7 +85,7 @@ async fn settings_that_cannot_work_end_the_start() {
     for (arguments, told) in [
         (&kes[..], "does not tell versions of keys"),
         (&["--context", "a=1", "--context", "a=2"], "given twice"),
-        (&["--profile", "nobody"], "there is no profile"),
+        (&["--profile", "nobody"], "config.toml: No such file"),
         (&["--endpoint", "http://192.0.2.1"], "plain HTTP"),
     ] {
         let (code, stderr) = fails(&options, arguments).await;

@@ -57,12 +57,8 @@ impl ErrorTable for Api {
     fn of_kms(error: KmsError) -> ErrorResponse {
         match error {
             KmsError::Invalid { field, reason } => invalid_field(field, reason),
-            KmsError::TooManyTags { most } => {
-                invalid_field("tags", format!("must be at most {most}"))
-            }
-            KmsError::NotPermitted => {
-                denied("unauthorised: the caller is not permitted to do this")
-            }
+            KmsError::TooManyTags { most } => too_many_tags(most),
+            KmsError::NotPermitted => denied(NOT_PERMITTED),
             KmsError::Forbidden(why) => denied(why),
             KmsError::IdentityIsAdmin | KmsError::IdentityIsCaller => {
                 denied("this identity's policy cannot be changed by the caller")
@@ -141,8 +137,13 @@ impl ErrorTable for Api {
     }
 }
 
+const NOT_PERMITTED: &str = "unauthorised: the caller is not permitted to do this";
 const UNAVAILABLE: &str =
     "a backend of the KMS cannot be reached or is not fit to be used; try again later";
+
+fn too_many_tags(most: usize) -> ErrorResponse {
+    invalid_field("tags", format!("must be at most {most}"))
+}
 
 fn denied(why: &'static str) -> ErrorResponse {
     ErrorResponse::forbidden("AccessDenied", why)
