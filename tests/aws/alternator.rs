@@ -83,7 +83,7 @@ async fn server_and_commands_work_over_a_table_endpoint_with_alternators_differe
         .tempdir()
         .unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let (table, keyring, backup) = (aws.table().await, path("keyring"), path("backup"));
+    let (table, keyring) = (aws.table().await, path("keyring"));
     let place = [
         "--table",
         &table,
@@ -98,8 +98,7 @@ async fn server_and_commands_work_over_a_table_endpoint_with_alternators_differe
     let options = ServerOptions::default()
         .variable("AWS_ACCESS_KEY_ID", "test")
         .variable("AWS_SECRET_ACCESS_KEY", "test")
-        .variable("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-        .variable("KEYWAY_BACKUP_PASSPHRASE", "of a backup");
+        .variable("AWS_ENDPOINT_URL", "http://127.0.0.1:1");
     let server = place.iter().fold(options.clone(), |options, argument| {
         options.argument(argument)
     });
@@ -116,8 +115,6 @@ async fn server_and_commands_work_over_a_table_endpoint_with_alternators_differe
         &["table", "verify"],
         &["root", "rotate"],
         &["doctor"],
-        &["backup", "create", "--with-root", "--to", &backup],
-        &["audit", "verify"],
     ] {
         let (code, stdout, stderr) = options.run(&[command, &place].concat()).await;
         assert!(matches!(code, Some(0 | 3)), "{command:?}: {stdout}{stderr}");

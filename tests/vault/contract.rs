@@ -345,8 +345,14 @@ async fn malformed_id_reaches_nothing() {
         "ä",
         &"x".repeat(129),
     ] {
-        unavailable(vault.copy(id).await, "none that a copy can have");
-        unavailable(vault.remove_copy(id).await, "none that a copy can have");
+        unavailable(
+            vault.copy(id).await,
+            "the name is none that a value in the KV engine can have",
+        );
+        unavailable(
+            vault.remove_copy(id).await,
+            "the name is none that a value in the KV engine can have",
+        );
         let put = vault.put_copy(id, b"v", CopyVersion(0)).await;
         assert!(matches!(put, Err(CopyError::Vault(_))), "{id}");
     }
