@@ -135,7 +135,7 @@ enum ListOutput {
     Json,
 }
 
-/// How events name access keys.
+/// The kind of object under which events name an access key.
 const ACCESS_KEY: &str = "access-key";
 
 fn lifetime(text: &str) -> Result<Duration, String> {

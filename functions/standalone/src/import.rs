@@ -172,7 +172,7 @@ impl Job {
     }
 }
 
-/// What was imported, also by an import that stopped.
+/// The event that says what was imported. An import that stopped has one too.
 fn event(report: &KeyReport, is_complete: bool) -> OperatorEvent {
     let action = OperatorAction::ImportKeys;
     let event = if is_complete {

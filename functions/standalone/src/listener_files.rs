@@ -7,7 +7,7 @@ use clap::Args;
 /// The certificate of the listener of RustFS's API.
 #[derive(Args)]
 pub(crate) struct TlsFiles {
-    /// Serve TLS with this certificate, and its chain after it, in PEM; read again when it changes
+    /// The certificate for TLS, and its chain after it, in PEM; a server reads it again when it changes
     #[arg(
         long,
         env = "KEYWAY_TLS_CERT",
@@ -29,8 +29,8 @@ pub(crate) struct TlsFiles {
 /// The certificate of KES's listener, and the authorities of its clients.
 #[derive(Args)]
 pub(crate) struct KesFiles {
-    /// The certificate of KES's listener, and its chain after it, in PEM; read again when it changes. Without it, one is
-    /// made for loopback
+    /// The certificate of KES's listener, and its chain after it, in PEM; a server reads it again when it changes. Without it,
+    /// one is made for loopback
     #[arg(
         long,
         env = "KEYWAY_KES_CERT",
@@ -48,8 +48,8 @@ pub(crate) struct KesFiles {
     )]
     pub(crate) kes_key: Option<PathBuf>,
 
-    /// Take only clients' certificates that an authority of this PEM file has issued. Without it any is taken, for it is
-    /// its key's hash that says who a client is
+    /// The authorities in PEM that must have issued the certificates of KES's clients. Without it any certificate is taken,
+    /// because the hash of its key says who a client is
     #[arg(long, env = "KEYWAY_KES_CLIENT_CA", value_name = "FILE")]
     pub(crate) kes_client_ca: Option<PathBuf>,
 }

@@ -25,7 +25,7 @@ const STARTED: &str = "audit:Started";
 /// The most keys of one event: with the longest ids, an event stays below the 16 KiB at which log drivers cut lines.
 const KEYS_OF_AN_EVENT: usize = 64;
 
-/// What a command does to a deployment.
+/// An action of a command on a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OperatorAction {
     /// A new access key.

@@ -142,7 +142,7 @@ struct ToldContext<'a> {
 /// The number of an event in the queue, from 1. `None` when it could not be encoded.
 type Said = Option<u64>;
 
-/// Events are not written, and why, if it is the table's first failure of a while.
+/// Events are not written. The cause is the table's failure, if the table was tried.
 #[derive(Debug)]
 pub(crate) struct NotWritten(pub(crate) Option<StoreError>);
 

@@ -54,7 +54,7 @@ pub(crate) enum Repeat {
 }
 
 impl Repeat {
-    /// What is known of the outcome of a request that was sent and has no answer of the server.
+    /// The outcome of a request that was sent, if the server has not answered it.
     pub(crate) const fn after_failure(self) -> Outcome {
         match self {
             Self::Safe => Outcome::Unchanged,
@@ -95,7 +95,7 @@ impl Answer {
     }
 }
 
-/// Whether a status says that the server cannot answer now, or that a proxy cannot reach it.
+/// Returns whether the server cannot answer now, or a proxy cannot reach it.
 pub(crate) const fn is_unreachable(status: u16) -> bool {
     matches!(status, 429 | 502..=504)
 }
@@ -308,7 +308,7 @@ impl Http {
         Ok(request)
     }
 
-    /// What a successful answer says.
+    /// Decodes a successful answer.
     pub(crate) fn json<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, Error> {
         serde_json::from_slice(&answer.body).map_err(|_| self.foreign("it lacks a field"))
     }

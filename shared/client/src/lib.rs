@@ -133,7 +133,7 @@ impl Client {
         Ok(Self { inner, clock })
     }
 
-    /// Whether the answers about keys have their versions. Those of KES's API have not.
+    /// Returns whether answers name the version of a key. KES's API does not.
     pub fn tells_versions(&self) -> bool {
         matches!(self.inner, Inner::RustFs(_))
     }

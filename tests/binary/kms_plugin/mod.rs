@@ -149,6 +149,8 @@ async fn key_that_is_made_again_has_another_key_id() {
     assert!(reason.contains("KeyNotFound"), "{reason}");
     let Refused(code, text) = cluster.api.encrypt(&SEED).await.unwrap_err();
     assert_eq!(code, NOT_FOUND, "{text}");
+    let Refused(code, text) = cluster.api.decrypt(&lost).await.unwrap_err();
+    assert_eq!(code, INVALID_ARGUMENT, "{text}");
     create(server, "cluster").await;
     let now = cluster.api.rotated(&SEED).await;
     assert!(now.key_id.starts_with("cluster/1/"), "{}", now.key_id);

@@ -158,7 +158,7 @@ impl KeyringVault {
         }
     }
 
-    /// How Keyway authenticates, and the credential for it.
+    /// Returns the way in which Keyway authenticates, and its credential.
     fn login(&self) -> anyhow::Result<(VaultAuth, Option<SecretBytes>)> {
         // Fails if the file's variable is empty: a file was meant.
         secret(TOKEN_FILE)?;
