@@ -192,7 +192,7 @@ fn parsed() -> Result<(Arguments, Parsed), clap::Error> {
     Ok((arguments, parsed))
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let (arguments, parsed) = parsed().unwrap_or_else(|error| error.exit());
     let is_check = matches!(arguments.command, Command::Config(_));

@@ -23,7 +23,7 @@ use keyway_http::{BodyMemory, Mount, Site, Stopwatch};
 use keyway_logging::{LogFormat, check_levels, start_log};
 use keyway_metrics::{Metrics, Open};
 use keyway_runtime_hyper::{
-    Address, Bounds, Clients, Crowded, HandshakeFailure, Listener, Tls, listen, listen_tls,
+    Address, Bounds, Clients, Cores, Crowded, HandshakeFailure, Listener, Tls, listen, listen_tls,
     open_connections, serve_all, stop_signal,
 };
 use keyway_sites::{Composition, Mounted};
@@ -233,12 +233,14 @@ pub(crate) async fn run(mut serve: Serve, unread: Vec<String>) -> anyhow::Result
         connections: places(open_files, listeners.len()),
         ..Bounds::default()
     };
-    serve_all(listeners, &bounds, stop).await;
+    let cores = Cores::start()?;
+    serve_all(listeners, &bounds, &cores, stop).await;
     upkeep.stop().await;
     following.abort();
     sweeping.stop().await;
     audit.finish().await;
     spans.finish().await;
+    drop(cores);
     if let Some(watchdog) = watchdog {
         watchdog.abort();
     }

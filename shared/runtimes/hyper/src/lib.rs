@@ -3,6 +3,7 @@
 mod address;
 mod body_timeout;
 mod bounds;
+mod cores;
 mod examine;
 mod handshakes;
 mod limiter;
@@ -45,6 +46,7 @@ use unreadable::Explained;
 
 pub use address::{Address, AddressError, Resolved};
 pub use bounds::Bounds;
+pub use cores::Cores;
 pub use examine::{Answered, ExamineError, examine};
 pub use handshakes::HandshakeFailure;
 pub use limiter::{Crowded, open_connections};
@@ -128,21 +130,25 @@ pub fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Serves the site until `stop` resolves, then lets requests in flight finish.
+/// Serves the site until `stop` resolves, then lets requests in flight finish. Connections are served by the caller's
+/// runtime.
 pub async fn serve(listener: Listener, site: Arc<Site>, stop: impl Future<Output = ()>) {
-    serve_all(vec![(listener, site)], &Bounds::default(), stop).await;
+    let here = Cores::here();
+    serve_all(vec![(listener, site)], &Bounds::default(), &here, stop).await;
 }
 
 /// Serves each site on its listener until `stop` resolves, then lets requests in flight finish, on all of them at once.
+/// Connections are served by `cores`.
 pub async fn serve_all(
     listeners: Vec<(Listener, Arc<Site>)>,
     bounds: &Bounds,
+    cores: &Cores,
     stop: impl Future<Output = ()>,
 ) {
     let stop = stop.shared();
     join_all(listeners.into_iter().map(|(listener, site)| {
         let server = Arc::new(Server::new(site, bounds));
-        serve_one(listener, server, stop.clone())
+        serve_one(listener, server, cores, stop.clone())
     }))
     .await;
 }
@@ -150,6 +156,7 @@ pub async fn serve_all(
 async fn serve_one(
     Listener { socket, tls }: Listener,
     server: Arc<Server>,
+    cores: &Cores,
     stop: impl Future<Output = ()>,
 ) {
     let limiter = ConnectionLimiter::new(&server.bounds);
@@ -180,7 +187,7 @@ async fn serve_one(
         };
         let tls = tls.as_ref().map(Tls::current);
         let (server, number) = (Arc::clone(&server), place.number());
-        let task = tokio::spawn(async move {
+        let task = cores.choose().spawn(async move {
             let ended = server.connection(stream, address, tls, &place).await;
             if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended early");
@@ -278,11 +285,12 @@ impl Server {
 
     async fn connection(
         self: Arc<Self>,
-        stream: TcpStream,
+        stream: std::net::TcpStream,
         address: SocketAddr,
         tls: Option<Arc<ServerConfig>>,
         place: &ConnectionSlot,
     ) -> Ended {
+        let stream = TcpStream::from_std(stream)?;
         let held = Arc::clone(place.held());
         let mut peer = Peer::new(address.ip(), tls.is_some());
         peer.connection = held.connection().clone();
@@ -447,14 +455,15 @@ fn announce(fields: &HeaderMap, headers: &mut HeaderMap) {
     }
 }
 
+/// The next connection. It belongs to no runtime yet: the one that serves it takes it.
 async fn accept(
     listener: &TcpListener,
     limiter: &Arc<ConnectionLimiter>,
-) -> io::Result<(TcpStream, SocketAddr, ConnectionSlot)> {
+) -> io::Result<(std::net::TcpStream, SocketAddr, ConnectionSlot)> {
     let (stream, address) = listener.accept().await?;
     limiter.available().await;
     let place = limiter.take(address.ip());
     // An answer is one small write, which Nagle's algorithm would only delay.
     stream.set_nodelay(true)?;
-    Ok((stream, address, place))
+    Ok((stream.into_std()?, address, place))
 }

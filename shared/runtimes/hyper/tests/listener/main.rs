@@ -20,7 +20,7 @@ mod timeout;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use keyway_runtime_hyper::{Bounds, Clients, Tls, listen, listen_tls, serve_all};
+use keyway_runtime_hyper::{Bounds, Clients, Cores, Tls, listen, listen_tls, serve_all};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -53,7 +53,8 @@ impl Server {
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
             let listeners = vec![(plain, Arc::clone(&site)), (tls, site)];
-            serve_all(listeners, &bounds, async { drop(stopped.await) }).await;
+            let cores = Cores::start().unwrap();
+            serve_all(listeners, &bounds, &cores, async { drop(stopped.await) }).await;
         });
         Self {
             plain: addresses.0,
