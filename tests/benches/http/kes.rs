@@ -299,7 +299,7 @@ fn many_connections(report: &mut Report, data_dir: &Path, protocol: &str) -> Fal
         .build()?;
     let (keyway, address) = start(data_dir)?;
     let pki = Pki(data_dir.to_owned());
-    let before = keyway.memory("VmRSS")?;
+    let before = keyway.memory()?;
     let open = LocalSet::new().block_on(&runtime, async {
         let connector = pki.connector(protocol)?;
         let mut open = Vec::with_capacity(OPEN);
@@ -315,13 +315,16 @@ fn many_connections(report: &mut Report, data_dir: &Path, protocol: &str) -> Fal
         }
         Fallible::Ok(open)
     })?;
-    let after = keyway.memory("VmRSS")?;
-    println!("\nMemory with {OPEN} open connections, each used once: {before:.1} MB before");
+    let after = keyway.memory()?;
+    println!(
+        "\nMemory with {OPEN} open connections, each used once: {:.1} MB before, of which {:.1} no page of a file",
+        before.whole, before.own
+    );
     let name = format!(
         "memory with {OPEN} open connections, {}",
         transport(protocol)
     );
-    report.figure(name, vec![after], "MB", Bound::AtMost, OPEN_TARGET);
+    report.memory(&name, &[after], OPEN_TARGET);
     drop(open);
     keyway.stop()
 }

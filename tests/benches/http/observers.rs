@@ -114,7 +114,7 @@ fn memory(report: &mut Report, with: &Side) -> Fallible<()> {
     for _ in 0..10 {
         with.sign()?;
         with.load(many, Until::Sent(SOME))?;
-        memory.push(with.server.memory("VmRSS")?);
+        memory.push(with.server.memory()?.whole);
     }
     let seen: Vec<_> = memory.iter().map(|mb| format!("{mb:.1}")).collect();
     // The allocator returns memory at irregular times, so the median of three readings stands for each end.

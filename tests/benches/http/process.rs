@@ -30,6 +30,15 @@ pub(crate) enum Log {
     File,
 }
 
+/// What a process has in memory, in MB of a million bytes.
+pub(crate) struct Memory {
+    /// With the pages of its program's file that it has touched, or that the kernel has mapped beside those. The kernel
+    /// can drop them at any time.
+    pub(crate) whole: f64,
+    /// What is no page of a file.
+    pub(crate) own: f64,
+}
+
 /// A server, which ends with this value.
 pub(crate) struct Server {
     child: Child,
@@ -150,17 +159,23 @@ impl Server {
         self.child.id()
     }
 
-    /// A field of `/proc/PID/status`, in MB of a million bytes.
-    pub(crate) fn memory(&self, field: &str) -> Fallible<f64> {
+    /// What it has in memory now.
+    pub(crate) fn memory(&self) -> Fallible<Memory> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        let kibibytes: f64 = line
-            .and_then(|line| line.trim().strip_suffix(" kB"))
-            .ok_or("no such field")?
-            .parse()?;
-        Ok(kibibytes * 1024.0 / 1e6)
+        let field = |name| -> Fallible<f64> {
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            let kibibytes: f64 = line
+                .and_then(|line| line.trim().strip_suffix(" kB"))
+                .ok_or("no such field")?
+                .parse()?;
+            Ok(kibibytes * 1024.0 / 1e6)
+        };
+        Ok(Memory {
+            whole: field("VmRSS")?,
+            own: field("RssAnon")?,
+        })
     }
 
     /// Asks it to stop, and waits until it has.

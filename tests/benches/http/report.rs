@@ -7,6 +7,8 @@ use keyway_performance::{
     Bound, Comparison, Fallible, Figure, Measure, OpenLoop, Part, Samples, Target,
 };
 
+use crate::process::Memory;
+
 /// The measured parts. Each is written to its file as soon as it is complete.
 pub(crate) struct Report {
     folder: PathBuf,
@@ -112,6 +114,18 @@ impl Report {
             unit: unit.to_owned(),
             target: Some(Target::new(bound, target, value.median)),
             value,
+            ..Figure::default()
+        });
+    }
+
+    /// The memory of a process, which should be at most this many MB, and how much of it is no page of a file.
+    pub(crate) fn memory(&mut self, name: &str, memory: &[Memory], most: f64) {
+        let of = |part: fn(&Memory) -> f64| memory.iter().map(part).collect::<Vec<_>>();
+        self.figure(name, of(|memory| memory.whole), "MB", Bound::AtMost, most);
+        self.keep(Figure {
+            name: format!("{name}: without pages of the program's file"),
+            unit: "MB".to_owned(),
+            value: Samples::of(of(|memory| memory.own)),
             ..Figure::default()
         });
     }

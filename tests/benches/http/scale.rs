@@ -55,7 +55,7 @@ pub(crate) fn measure(report: &mut Report, turn: Duration) -> Fallible<()> {
     }
     println!(
         "memory with {LARGE} keys, after all this: {:.1} MB",
-        large.memory("VmRSS")?
+        large.memory()?.whole
     );
     small.stop()?;
     large.stop()

@@ -45,7 +45,7 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
     idle(report, &folder.path().join("listeners"))?;
     let (_, server) = start(&data_dir)?;
     std::thread::sleep(SETTLED);
-    let idle = server.memory("VmRSS")?;
+    let idle = server.memory()?;
     call(&server.address, "POST", "/keys", r#"{"key_id":"bench"}"#)?;
     let body = r#"{"key_id":"bench","encryption_context":{"bucket":"backups","object":"a"}}"#;
     let file = folder.path().join("requests");
@@ -61,10 +61,13 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
         &file,
     )?;
     std::thread::sleep(SETTLED);
-    let (after, peak) = (server.memory("VmRSS")?, server.memory("VmHWM")?);
-    println!("\nMemory of the RustFS API alone: {idle:.1} MB idle, at most {peak:.1} MB");
+    let after = server.memory()?;
+    println!(
+        "\nMemory of the RustFS API alone: {:.1} MB idle",
+        idle.whole
+    );
     let name = format!("memory after {REQUESTS} data keys over {CONNECTIONS} connections");
-    report.figure(name, vec![after], "MB", Bound::AtMost, AFTER_TARGET);
+    report.memory(&name, &[after], AFTER_TARGET);
     server.stop()
 }
 
@@ -77,11 +80,10 @@ fn idle(report: &mut Report, data_dir: &Path) -> Fallible<()> {
     for _ in 0..FIRST_STARTS {
         let server = Keyway::start_with(data_dir, &listeners, Log::File)?;
         std::thread::sleep(SETTLED);
-        idle.push(server.memory("VmRSS")?);
+        idle.push(server.memory()?);
         server.stop()?;
     }
-    let name = "memory, idle with all listeners";
-    report.figure(name, idle, "MB", Bound::AtMost, IDLE_TARGET);
+    report.memory("memory, idle with all listeners", &idle, IDLE_TARGET);
     Ok(())
 }
 
