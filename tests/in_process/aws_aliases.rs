@@ -136,7 +136,7 @@ CreateAlias|{"AliasName": "mine", "TargetKeyId": "app-1"}|ValidationException|Al
 CreateAlias|{"AliasName": "alias/a b", "TargetKeyId": "app-1"}|ValidationException|1 validation error detected: Value 'alias/a b' at 'aliasName' failed to satisfy constraint: Member must satisfy regular expression pattern: ^[a-zA-Z0-9:/_-]+$
 CreateAlias|{"AliasName": "alias/a:b", "TargetKeyId": "app-1"}|ValidationException|alias/a:b contains invalid characters for an alias
 CreateAlias|{"AliasName": "alias/", "TargetKeyId": "app-1"}|ValidationException|alias/ contains invalid characters for an alias
-CreateAlias|{"AliasName": "", "TargetKeyId": "app-1"}|ValidationException|1 validation error detected: Value '' at 'aliasName' failed to satisfy constraint: Member must have length greater than or equal to 1
+CreateAlias|{"AliasName": "", "TargetKeyId": "app-1"}|ValidationException|2 validation errors detected: Value '' at 'aliasName' failed to satisfy constraint: Member must have length greater than or equal to 1; Value '' at 'aliasName' failed to satisfy constraint: Member must satisfy regular expression pattern: ^[a-zA-Z0-9:/_-]+$
 CreateAlias|{"AliasName": "alias/aws/s3", "TargetKeyId": "app-1"}|NotAuthorizedException|
 DeleteAlias|{"AliasName": "alias/aws/s3"}|NotAuthorizedException|
 CreateAlias|{"AliasName": "alias/n", "TargetKeyId": "alias/one"}|ValidationException|Aliases must refer to keys. Not aliases
@@ -158,7 +158,7 @@ ListAliases|{"Marker": "x"}|InvalidMarkerException|Marker is not one that this s
 ListKeys|{"Marker": "x"}|InvalidMarkerException|Marker is not one that this service gave out
 ListResourceTags|{"KeyId": "app-1", "Marker": "a"}|InvalidMarkerException|Marker is not one that this service gave out
 ListKeyPolicies|{"KeyId": "app-1", "Marker": "a"}|InvalidMarkerException|Marker is not one that this service gave out
-UntagResource|{"KeyId": "app-1", "TagKeys": ["a", ""]}|ValidationException|1 validation error detected: Value '' at 'tagKeys.2.member' failed to satisfy constraint: Member must have length greater than or equal to 1
+UntagResource|{"KeyId": "app-1", "TagKeys": ["a", ""]}|ValidationException|1 validation error detected: Value '[a, ]' at 'tagKeys' failed to satisfy constraint: Member must satisfy constraint: [Member must have length less than or equal to 128, Member must have length greater than or equal to 1]
 "#;
 
 #[tokio::test]

@@ -12,29 +12,45 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::answers::{material_id, ok, secret_base64, to_base64};
-use crate::error_response::{Failure, at_least, validation};
+use crate::constraints::{Faults, Input};
+use crate::envelope;
+use crate::error_response::{Failure, validation};
 use crate::members::{
-    ALGORITHM, LONGEST_CIPHERTEXT, absent, algorithm, blob, context, decode, grant_tokens, number,
-    one_of,
+    ALGORITHM, ALGORITHMS, Blob, LONGEST_CIPHERTEXT, absent, algorithm, context, decode, given,
 };
 use crate::operations::{Asked, Outcome};
-use crate::{ErrorResponse, envelope};
 
 /// The longest plaintext, in bytes.
 const LONGEST_PLAINTEXT: usize = 4096;
 /// The longest data key, and the most random bytes.
 const LONGEST_DATA_KEY: i64 = 1024;
 
+const AES_128: &str = "AES_128";
+const AES_256: &str = "AES_256";
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct GenerateBody {
     key_id: Option<String>,
-    key_spec: Option<String>,
-    number_of_bytes: Option<i64>,
     encryption_context: Option<Pairs>,
+    number_of_bytes: Option<i64>,
+    key_spec: Option<String>,
     grant_tokens: Option<Vec<String>>,
     recipient: Option<Value>,
     dry_run: Option<bool>,
+}
+
+impl Input for GenerateBody {
+    fn check(&self, faults: &mut Faults) {
+        faults.required_key_id("keyId", self.key_id.as_ref());
+        check_number_of_bytes(faults, self.number_of_bytes);
+        faults.word("keySpec", self.key_spec.as_deref(), &[AES_256, AES_128]);
+        faults.grant_tokens(self.grant_tokens.as_deref());
+    }
+}
+
+fn check_number_of_bytes(faults: &mut Faults, number: Option<i64>) {
+    faults.number("numberOfBytes", number, 1..=LONGEST_DATA_KEY);
 }
 
 /// The domain's parameters of a request for a data key.
@@ -49,12 +65,9 @@ impl Generation {
     async fn parse(asked: &Asked<'_>) -> Result<Self, Failure> {
         let body: GenerateBody = decode(asked.body)?;
         absent("Recipient", body.recipient.as_ref())?;
-        grant_tokens(body.grant_tokens.as_deref())?;
-        let spec = match (&body.key_spec, body.number_of_bytes) {
-            (Some(spec), None) => match one_of("keySpec", spec, &["AES_256", "AES_128"])? {
-                "AES_128" => DataKeySpec::Aes128,
-                _ => DataKeySpec::Aes256,
-            },
+        let spec = match (body.key_spec.as_deref(), body.number_of_bytes) {
+            (Some(AES_128), None) => DataKeySpec::Aes128,
+            (Some(_), None) => DataKeySpec::Aes256,
             (None, Some(bytes)) => DataKeySpec::Bytes(data_key_length(bytes)?),
             (Some(_), Some(_)) | (None, None) => {
                 return Err(
@@ -82,8 +95,8 @@ impl Generation {
 }
 
 fn data_key_length(bytes: i64) -> Result<DataKeyLength, Failure> {
-    let bytes = number("numberOfBytes", bytes, 1, LONGEST_DATA_KEY)?;
-    let bytes = usize::try_from(bytes).map_err(|_| at_least("numberOfBytes", bytes, 1))?;
+    // A negative number, which is refused before, would be refused as zero here.
+    let bytes = usize::try_from(bytes).unwrap_or(0);
     Ok(DataKeyLength::parse("numberOfBytes", bytes)?)
 }
 
@@ -149,11 +162,22 @@ pub(crate) async fn generate_without_plaintext(asked: &Asked<'_>) -> Outcome {
 #[serde(rename_all = "PascalCase")]
 struct EncryptBody {
     key_id: Option<String>,
-    plaintext: Option<Zeroizing<String>>,
+    plaintext: Option<Blob>,
     encryption_context: Option<Pairs>,
-    encryption_algorithm: Option<String>,
     grant_tokens: Option<Vec<String>>,
+    encryption_algorithm: Option<String>,
     dry_run: Option<bool>,
+}
+
+impl Input for EncryptBody {
+    fn check(&self, faults: &mut Faults) {
+        faults.required_key_id("keyId", self.key_id.as_ref());
+        faults.required_secret("plaintext", self.plaintext.as_ref());
+        faults.blob("plaintext", self.plaintext.as_ref(), LONGEST_PLAINTEXT);
+        faults.grant_tokens(self.grant_tokens.as_deref());
+        let algorithm = self.encryption_algorithm.as_deref();
+        faults.word("encryptionAlgorithm", algorithm, &ALGORITHMS);
+    }
 }
 
 #[derive(Serialize)]
@@ -166,11 +190,9 @@ struct Encrypted {
 
 pub(crate) async fn encrypt(asked: &Asked<'_>) -> Outcome {
     let body: EncryptBody = decode(asked.body)?;
-    grant_tokens(body.grant_tokens.as_deref())?;
-    let plaintext = body.plaintext.as_ref().map(|text| text.as_str());
-    let plaintext = blob("plaintext", plaintext, LONGEST_PLAINTEXT)?;
+    let plaintext = SecretBytes::from(given(body.plaintext)?);
     let context = context("encryptionContext", body.encryption_context)?;
-    algorithm("encryptionAlgorithm", body.encryption_algorithm.as_deref())?;
+    algorithm(body.encryption_algorithm.as_deref())?;
     let key = asked.named("keyId", body.key_id).await?;
     let request = DataKeyRequest::of(key, &context).dry_run(body.dry_run.unwrap_or(false));
     let sealed = asked
@@ -188,13 +210,28 @@ pub(crate) async fn encrypt(asked: &Asked<'_>) -> Outcome {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct DecryptBody {
-    ciphertext_blob: Option<String>,
-    key_id: Option<String>,
+    ciphertext_blob: Option<Blob>,
     encryption_context: Option<Pairs>,
-    encryption_algorithm: Option<String>,
     grant_tokens: Option<Vec<String>>,
+    key_id: Option<String>,
+    encryption_algorithm: Option<String>,
     recipient: Option<Value>,
     dry_run: Option<bool>,
+}
+
+impl Input for DecryptBody {
+    fn check(&self, faults: &mut Faults) {
+        check_ciphertext(faults, self.ciphertext_blob.as_ref());
+        faults.grant_tokens(self.grant_tokens.as_deref());
+        faults.key_id("keyId", self.key_id.as_deref());
+        let algorithm = self.encryption_algorithm.as_deref();
+        faults.word("encryptionAlgorithm", algorithm, &ALGORITHMS);
+    }
+}
+
+fn check_ciphertext(faults: &mut Faults, blob: Option<&Blob>) {
+    faults.required("ciphertextBlob", blob);
+    faults.blob("ciphertextBlob", blob, LONGEST_CIPHERTEXT);
 }
 
 #[derive(Serialize)]
@@ -209,11 +246,9 @@ struct Decrypted {
 pub(crate) async fn decrypt(asked: &Asked<'_>) -> Outcome {
     let body: DecryptBody = decode(asked.body)?;
     absent("Recipient", body.recipient.as_ref())?;
-    grant_tokens(body.grant_tokens.as_deref())?;
-    let ciphertext = body.ciphertext_blob.as_deref();
-    let ciphertext = blob("ciphertextBlob", ciphertext, LONGEST_CIPHERTEXT)?;
+    let ciphertext = given(body.ciphertext_blob)?;
     let context = context("encryptionContext", body.encryption_context)?;
-    algorithm("encryptionAlgorithm", body.encryption_algorithm.as_deref())?;
+    algorithm(body.encryption_algorithm.as_deref())?;
     let ciphertext = envelope::unwrapped(ciphertext.expose());
     let expected = asked.expected("keyId", body.key_id, &ciphertext);
     let expected = expected.await?;
@@ -234,15 +269,28 @@ pub(crate) async fn decrypt(asked: &Asked<'_>) -> Outcome {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct ReEncryptBody {
-    ciphertext_blob: Option<String>,
+    ciphertext_blob: Option<Blob>,
     source_encryption_context: Option<Pairs>,
     source_key_id: Option<String>,
-    source_encryption_algorithm: Option<String>,
     destination_key_id: Option<String>,
     destination_encryption_context: Option<Pairs>,
+    source_encryption_algorithm: Option<String>,
     destination_encryption_algorithm: Option<String>,
     grant_tokens: Option<Vec<String>>,
     dry_run: Option<bool>,
+}
+
+impl Input for ReEncryptBody {
+    fn check(&self, faults: &mut Faults) {
+        check_ciphertext(faults, self.ciphertext_blob.as_ref());
+        faults.key_id("sourceKeyId", self.source_key_id.as_deref());
+        faults.required_key_id("destinationKeyId", self.destination_key_id.as_ref());
+        let algorithm = self.source_encryption_algorithm.as_deref();
+        faults.word("sourceEncryptionAlgorithm", algorithm, &ALGORITHMS);
+        let algorithm = self.destination_encryption_algorithm.as_deref();
+        faults.word("destinationEncryptionAlgorithm", algorithm, &ALGORITHMS);
+        faults.grant_tokens(self.grant_tokens.as_deref());
+    }
 }
 
 #[derive(Serialize)]
@@ -259,18 +307,14 @@ struct ReEncrypted {
 
 pub(crate) async fn reencrypt(asked: &Asked<'_>) -> Outcome {
     let body: ReEncryptBody = decode(asked.body)?;
-    grant_tokens(body.grant_tokens.as_deref())?;
-    let ciphertext = body.ciphertext_blob.as_deref();
-    let ciphertext = blob("ciphertextBlob", ciphertext, LONGEST_CIPHERTEXT)?;
+    let ciphertext = given(body.ciphertext_blob)?;
     let source_context = context("sourceEncryptionContext", body.source_encryption_context)?;
     let destination_context = context(
         "destinationEncryptionContext",
         body.destination_encryption_context,
     )?;
-    algorithms(
-        body.source_encryption_algorithm.as_deref(),
-        body.destination_encryption_algorithm.as_deref(),
-    )?;
+    algorithm(body.source_encryption_algorithm.as_deref())?;
+    algorithm(body.destination_encryption_algorithm.as_deref())?;
     let ciphertext = envelope::unwrapped(ciphertext.expose());
     let source_key = asked.expected("sourceKeyId", body.source_key_id, &ciphertext);
     let source_key = source_key.await?;
@@ -302,17 +346,20 @@ pub(crate) async fn reencrypt(asked: &Asked<'_>) -> Outcome {
     })?)
 }
 
-fn algorithms(source: Option<&str>, destination: Option<&str>) -> Result<(), ErrorResponse> {
-    algorithm("sourceEncryptionAlgorithm", source)?;
-    algorithm("destinationEncryptionAlgorithm", destination)
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct RandomBody {
     number_of_bytes: Option<i64>,
     custom_key_store_id: Option<String>,
     recipient: Option<Value>,
+}
+
+impl Input for RandomBody {
+    fn check(&self, faults: &mut Faults) {
+        check_number_of_bytes(faults, self.number_of_bytes);
+        let store = self.custom_key_store_id.as_deref();
+        faults.text("customKeyStoreId", store, 1..=64);
+    }
 }
 
 #[derive(Serialize)]

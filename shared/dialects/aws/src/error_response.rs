@@ -38,65 +38,6 @@ pub(crate) fn validation(message: impl Into<String>) -> ErrorResponse {
     refused("ValidationException", message)
 }
 
-/// The error for a value that violates a constraint of AWS's model.
-fn constraint(member: &str, value: &str, rule: &str) -> ErrorResponse {
-    validation(format!(
-        "1 validation error detected: Value{value} at '{member}' failed to satisfy constraint: Member must {rule}"
-    ))
-}
-
-fn quoted(value: impl std::fmt::Display) -> String {
-    format!(" '{value}'")
-}
-
-pub(crate) fn null(member: &str) -> ErrorResponse {
-    constraint(member, " null", "not be null")
-}
-
-pub(crate) fn at_least(member: &str, value: i64, least: i64) -> ErrorResponse {
-    let rule = format!("have value greater than or equal to {least}");
-    constraint(member, &quoted(value), &rule)
-}
-
-pub(crate) fn at_most(member: &str, value: i64, most: i64) -> ErrorResponse {
-    let rule = format!("have value less than or equal to {most}");
-    constraint(member, &quoted(value), &rule)
-}
-
-pub(crate) fn pattern(member: &str, value: &str, pattern: &str) -> ErrorResponse {
-    let rule = format!("satisfy regular expression pattern: {pattern}");
-    constraint(member, &quoted(value), &rule)
-}
-
-pub(crate) fn not_of(member: &str, value: &str, words: &[&str]) -> ErrorResponse {
-    let value: String = value.chars().take(64).collect();
-    let rule = format!("satisfy enum value set: [{}]", words.join(", "));
-    constraint(member, &quoted(value), &rule)
-}
-
-/// Checks the length of a value. A secret value has no `shown`, so that the error does not repeat it.
-pub(crate) fn length(
-    member: &str,
-    shown: Option<&str>,
-    size: usize,
-    least: usize,
-    most: usize,
-) -> Result<(), ErrorResponse> {
-    let rule = if size < least {
-        format!("have length greater than or equal to {least}")
-    } else if size > most {
-        format!("have length less than or equal to {most}")
-    } else {
-        return Ok(());
-    };
-    // Bound the answer's length: the client chooses the value's.
-    let shown = shown.map(|value| value.chars().take(LONGEST_SHOWN).collect::<String>());
-    let value = shown.map_or_else(String::new, quoted);
-    Err(constraint(member, &value, &rule))
-}
-
-const LONGEST_SHOWN: usize = 2049;
-
 pub(crate) fn serialization(message: &str) -> ErrorResponse {
     refused("SerializationException", message)
 }

@@ -8,9 +8,11 @@ use serde_json::json;
 
 use crate::ErrorResponse;
 use crate::answers::{KeyMetadata, More, OWN_ORIGIN, Seconds, empty, ok, state};
-use crate::error_response::{Failure, length, null, unsupported, validation};
-use crate::members::{absent, decode, grant_tokens, limit, marker, number, one_of};
+use crate::constraints::{Faults, Input, Pattern};
+use crate::error_response::{unsupported, validation};
+use crate::members::{absent, decode, given, limit};
 use crate::operations::{Asked, Outcome};
+use crate::policy;
 use crate::tags::{self, Tag};
 
 const KEY_SPECS: [&str; 12] = [
@@ -58,29 +60,63 @@ const NEWER: [&str; 6] = [
 #[serde(rename_all = "PascalCase")]
 struct KeyBody {
     key_id: Option<String>,
-    grant_tokens: Option<Vec<String>>,
 }
 
-/// The key that the body names.
+impl Input for KeyBody {
+    fn check(&self, faults: &mut Faults) {
+        faults.required_key_id("keyId", self.key_id.as_ref());
+    }
+}
+
+/// The key that the body of such an operation names.
 pub(crate) fn key_of(asked: &Asked<'_>) -> Result<KeyId, ErrorResponse> {
     let body: KeyBody = decode(asked.body)?;
-    grant_tokens(body.grant_tokens.as_deref())?;
     asked.names.key("keyId", body.key_id)
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct CreateBody {
+    policy: Option<String>,
     description: Option<String>,
     key_usage: Option<String>,
-    key_spec: Option<String>,
     customer_master_key_spec: Option<String>,
+    key_spec: Option<String>,
     origin: Option<String>,
-    tags: Option<Vec<Tag>>,
-    policy: Option<String>,
-    multi_region: Option<bool>,
     custom_key_store_id: Option<String>,
+    tags: Option<Vec<Tag>>,
+    multi_region: Option<bool>,
     xks_key_id: Option<String>,
+}
+
+const XKS_KEY_ID: Pattern = Pattern {
+    shown: "^[a-zA-Z0-9-_.]+$",
+    matches: |text| {
+        let is_legal =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        !text.is_empty() && text.bytes().all(is_legal)
+    },
+};
+
+impl Input for CreateBody {
+    fn check(&self, faults: &mut Faults) {
+        policy::check(faults, self.policy.as_deref());
+        check_description(faults, self.description.as_deref());
+        let older = |text: &&str| !NEWER.contains(text);
+        let usage = self.key_usage.as_deref().filter(older);
+        faults.word("keyUsage", usage, &KEY_USAGES);
+        let spec = self.customer_master_key_spec.as_deref().filter(older);
+        faults.word("customerMasterKeySpec", spec, &KEY_SPECS);
+        let spec = self.key_spec.as_deref().filter(older);
+        faults.word("keySpec", spec, &KEY_SPECS);
+        faults.word("origin", self.origin.as_deref(), &ORIGINS);
+        let store = self.custom_key_store_id.as_deref();
+        faults.text("customKeyStoreId", store, 1..=64);
+        tags::check(faults, self.tags.as_deref());
+        let key = self.xks_key_id.as_deref();
+        faults.text("xksKeyId", key, 1..=128);
+        faults.pattern("xksKeyId", key, &XKS_KEY_ID);
+    }
 }
 
 #[derive(Serialize)]
@@ -93,12 +129,12 @@ pub(crate) async fn create(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let body: CreateBody = decode(asked.body)?;
     let spec = supported(&body)?;
     let policy = body.policy.as_deref();
-    let policy = policy.map(|text| crate::policy::accept(text, asked.names));
+    let policy = policy.map(|text| policy::accept(text, asked.names));
     let new = NewKey {
         id: None,
         spec,
         policy: policy.transpose()?,
-        description: description(body.description.unwrap_or_default())?,
+        description: Description::parse(body.description.unwrap_or_default())?,
         tags: tags::parse(body.tags.unwrap_or_default())?,
     };
     let key = keys.create(asked.caller, new).await?;
@@ -134,13 +170,12 @@ fn supported(body: &CreateBody) -> Result<KeySpec, ErrorResponse> {
                  CustomerMasterKeySpec is deprecated.",
             ));
         }
-        (Some(spec), None) => one_of("keySpec", spec, &KEY_SPECS)?,
-        (None, Some(spec)) => one_of("customerMasterKeySpec", spec, &KEY_SPECS)?,
+        (Some(spec), None) | (None, Some(spec)) => spec,
         (None, None) => KeySpec::SymmetricDefault.as_str(),
     };
     let served = SERVED_SPECS.into_iter().find(|kind| kind.as_str() == spec);
     let usage = match &body.key_usage {
-        Some(usage) => one_of("keyUsage", usage, &KEY_USAGES)?,
+        Some(usage) => usage,
         None if served == Some(KeySpec::SymmetricDefault) => KeyUsage::EncryptDecrypt.as_str(),
         None => {
             return Err(validation(
@@ -155,26 +190,34 @@ fn supported(body: &CreateBody) -> Result<KeySpec, ErrorResponse> {
         let text = format!("KeyUsage {usage} is not compatible with KeySpec {spec}");
         return Err(validation(text));
     }
-    match &body.origin {
-        None => Ok(served),
-        Some(origin) => match one_of("origin", origin, &ORIGINS)? {
-            OWN_ORIGIN => Ok(served),
-            origin => Err(unsupported(format!(
-                "Origin {origin} is not supported here"
-            ))),
-        },
+    match body.origin.as_deref() {
+        None | Some(OWN_ORIGIN) => Ok(served),
+        Some(origin) => Err(unsupported(format!(
+            "Origin {origin} is not supported here"
+        ))),
     }
 }
 
-fn description(text: String) -> Result<Option<Description>, Failure> {
-    let size = text.chars().count();
-    length("description", Some(&text), size, 0, MAX_DESCRIPTION)?;
-    Ok(Description::parse(text)?)
+fn check_description(faults: &mut Faults, text: Option<&str>) {
+    faults.text("description", text, 0..=MAX_DESCRIPTION);
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DescribeBody {
+    key_id: Option<String>,
+    grant_tokens: Option<Vec<String>>,
+}
+
+impl Input for DescribeBody {
+    fn check(&self, faults: &mut Faults) {
+        faults.required_key_id("keyId", self.key_id.as_ref());
+        faults.grant_tokens(self.grant_tokens.as_deref());
+    }
 }
 
 pub(crate) async fn describe(asked: &Asked<'_>) -> Outcome {
-    let body: KeyBody = decode(asked.body)?;
-    grant_tokens(body.grant_tokens.as_deref())?;
+    let body: DescribeBody = decode(asked.body)?;
     let named = asked.named("keyId", body.key_id).await?;
     let directory = &asked.served.directory;
     let key = directory.describe_named(asked.caller, &named).await?;
@@ -187,6 +230,12 @@ pub(crate) async fn describe(asked: &Asked<'_>) -> Outcome {
 struct ListBody {
     limit: Option<i64>,
     marker: Option<String>,
+}
+
+impl Input for ListBody {
+    fn check(&self, faults: &mut Faults) {
+        faults.page(self.limit, 1000, self.marker.as_deref());
+    }
 }
 
 #[derive(Serialize)]
@@ -207,8 +256,8 @@ struct KeyList<'a> {
 pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
     let body: ListBody = decode(asked.body)?;
     let query = KeyQuery {
-        limit: limit(body.limit, 1000, 100)?,
-        marker: marker(body.marker)?,
+        limit: limit(body.limit, 100),
+        marker: body.marker,
         ..KeyQuery::default()
     };
     let page = asked.served.directory.list(asked.caller, &query).await?;
@@ -241,6 +290,13 @@ struct ScheduleBody {
     pending_window_in_days: Option<i64>,
 }
 
+impl Input for ScheduleBody {
+    fn check(&self, faults: &mut Faults) {
+        faults.required_key_id("keyId", self.key_id.as_ref());
+        faults.number("pendingWindowInDays", self.pending_window_in_days, 7..=30);
+    }
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Scheduled {
@@ -254,7 +310,6 @@ pub(crate) async fn schedule_deletion(asked: &Asked<'_>, keys: &Keys) -> Outcome
     let body: ScheduleBody = decode(asked.body)?;
     let id = asked.names.key("keyId", body.key_id)?;
     let days = body.pending_window_in_days.unwrap_or(30);
-    let days = number("pendingWindowInDays", days, 7, 30)?;
     let window = DeletionWindow::days(days)?;
     let key = keys.schedule_deletion(asked.caller, &id, window).await?;
     Ok(ok(&Scheduled {
@@ -278,11 +333,18 @@ struct DescriptionBody {
     description: Option<String>,
 }
 
+impl Input for DescriptionBody {
+    fn check(&self, faults: &mut Faults) {
+        faults.required_key_id("keyId", self.key_id.as_ref());
+        faults.required("description", self.description.as_ref());
+        check_description(faults, self.description.as_deref());
+    }
+}
+
 pub(crate) async fn update_description(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let body: DescriptionBody = decode(asked.body)?;
     let id = asked.names.key("keyId", body.key_id)?;
-    let text = body.description.ok_or_else(|| null("description"))?;
-    let new = description(text)?;
+    let new = Description::parse(given(body.description)?)?;
     keys.describe_as(asked.caller, &id, new).await?;
     Ok(empty())
 }

@@ -6,6 +6,7 @@
 
 mod aliases;
 mod answers;
+mod constraints;
 mod datakey;
 mod envelope;
 mod error_response;

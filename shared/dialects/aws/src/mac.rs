@@ -8,30 +8,51 @@ use keyway_domain::keys::{KeyUsage, NamedKey};
 use serde::{Deserialize, Serialize};
 
 use crate::answers::{mac_algorithm, ok, to_base64};
-use crate::error_response::{Failure, incompatible, null};
-use crate::members::{LONGEST_CIPHERTEXT, blob, decode, grant_tokens, one_of};
+use crate::constraints::{Faults, Input};
+use crate::error_response::{Failure, incompatible};
+use crate::members::{Blob, LONGEST_CIPHERTEXT, decode, given};
 use crate::operations::{Asked, Outcome};
 
 /// The longest message, in bytes.
 const LONGEST_MESSAGE: usize = 4096;
 
 /// In the order of AWS's error texts.
-const ALGORITHMS: [&str; 4] = [
-    mac_algorithm(MacHash::Sha384),
-    mac_algorithm(MacHash::Sha256),
-    mac_algorithm(MacHash::Sha224),
-    mac_algorithm(MacHash::Sha512),
+const HASHES: [MacHash; 4] = [
+    MacHash::Sha384,
+    MacHash::Sha256,
+    MacHash::Sha224,
+    MacHash::Sha512,
 ];
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct MacBody {
+struct GenerateBody {
+    message: Option<Blob>,
     key_id: Option<String>,
-    message: Option<String>,
-    mac: Option<String>,
     mac_algorithm: Option<String>,
     grant_tokens: Option<Vec<String>>,
     dry_run: Option<bool>,
+}
+
+impl Input for GenerateBody {
+    fn check(&self, faults: &mut Faults) {
+        check_message(faults, self.message.as_ref());
+        faults.required_key_id("keyId", self.key_id.as_ref());
+        check_algorithm(faults, self.mac_algorithm.as_ref());
+        faults.grant_tokens(self.grant_tokens.as_deref());
+    }
+}
+
+fn check_message(faults: &mut Faults, message: Option<&Blob>) {
+    faults.required_secret("message", message);
+    faults.blob("message", message, LONGEST_MESSAGE);
+}
+
+fn check_algorithm(faults: &mut Faults, name: Option<&String>) {
+    let member = "macAlgorithm";
+    faults.required(member, name);
+    let name = name.map(String::as_str);
+    faults.word(member, name, &HASHES.map(mac_algorithm));
 }
 
 /// The parameters of both operations.
@@ -43,22 +64,22 @@ struct Macing {
 }
 
 impl Macing {
-    async fn parse(asked: &Asked<'_>, body: &MacBody) -> Result<Self, Failure> {
-        grant_tokens(body.grant_tokens.as_deref())?;
-        let message = blob("message", body.message.as_deref(), LONGEST_MESSAGE)?;
-        let algorithm = body.mac_algorithm.as_deref();
-        let algorithm = algorithm.ok_or_else(|| null("macAlgorithm"))?;
-        let hash = match one_of("macAlgorithm", algorithm, &ALGORITHMS)? {
-            "HMAC_SHA_224" => MacHash::Sha224,
-            "HMAC_SHA_384" => MacHash::Sha384,
-            "HMAC_SHA_512" => MacHash::Sha512,
-            _ => MacHash::Sha256,
-        };
+    async fn parse(
+        asked: &Asked<'_>,
+        key_id: Option<String>,
+        message: Option<Blob>,
+        algorithm: Option<String>,
+        dry_run: Option<bool>,
+    ) -> Result<Self, Failure> {
+        let algorithm = given(algorithm)?;
+        let hash = HASHES
+            .into_iter()
+            .find(|hash| mac_algorithm(*hash) == algorithm);
         Ok(Self {
-            key: asked.named("keyId", body.key_id.clone()).await?,
-            message,
-            hash,
-            dry_run: body.dry_run.unwrap_or(false),
+            key: asked.named("keyId", key_id).await?,
+            message: given(message)?.into(),
+            hash: given(hash)?,
+            dry_run: dry_run.unwrap_or(false),
         })
     }
 
@@ -85,8 +106,9 @@ struct MacAnswer {
 }
 
 pub(crate) async fn generate(asked: &Asked<'_>) -> Outcome {
-    let body: MacBody = decode(asked.body)?;
-    let macing = Macing::parse(asked, &body).await?;
+    let body: GenerateBody = decode(asked.body)?;
+    let (message, algorithm) = (body.message, body.mac_algorithm);
+    let macing = Macing::parse(asked, body.key_id, message, algorithm, body.dry_run).await?;
     let none = EncryptionContext::none();
     let request = DataKeyRequest::of(macing.key.clone(), &none).dry_run(macing.dry_run);
     let mac = asked
@@ -103,10 +125,33 @@ pub(crate) async fn generate(asked: &Asked<'_>) -> Outcome {
     })?)
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct VerifyBody {
+    message: Option<Blob>,
+    key_id: Option<String>,
+    mac_algorithm: Option<String>,
+    mac: Option<Blob>,
+    grant_tokens: Option<Vec<String>>,
+    dry_run: Option<bool>,
+}
+
+impl Input for VerifyBody {
+    fn check(&self, faults: &mut Faults) {
+        check_message(faults, self.message.as_ref());
+        faults.required_key_id("keyId", self.key_id.as_ref());
+        check_algorithm(faults, self.mac_algorithm.as_ref());
+        faults.required("mac", self.mac.as_ref());
+        faults.blob("mac", self.mac.as_ref(), LONGEST_CIPHERTEXT);
+        faults.grant_tokens(self.grant_tokens.as_deref());
+    }
+}
+
 pub(crate) async fn verify(asked: &Asked<'_>) -> Outcome {
-    let body: MacBody = decode(asked.body)?;
-    let macing = Macing::parse(asked, &body).await?;
-    let mac = blob("mac", body.mac.as_deref(), LONGEST_CIPHERTEXT)?;
+    let body: VerifyBody = decode(asked.body)?;
+    let (message, algorithm) = (body.message, body.mac_algorithm);
+    let macing = Macing::parse(asked, body.key_id, message, algorithm, body.dry_run).await?;
+    let mac = given(body.mac)?;
     let none = EncryptionContext::none();
     let request = DataKeyRequest::of(macing.key.clone(), &none).dry_run(macing.dry_run);
     let message = macing.message.expose();

@@ -6,10 +6,8 @@ use keyway_domain::access::{AccountId, Caller, Grant};
 use keyway_domain::keys::{AliasName, KeyId, NamedKey};
 
 use crate::ErrorResponse;
-use crate::error_response::{invalid_arn, length, not_found, null};
-
-/// The longest id or ARN, in characters.
-const LONGEST: usize = 2048;
+use crate::error_response::{invalid_arn, not_found};
+use crate::members::given;
 
 /// A key or an alias in a request.
 pub(crate) enum Name {
@@ -102,9 +100,7 @@ impl<'a> Names<'a> {
         member: &'static str,
         text: Option<String>,
     ) -> Result<Name, ErrorResponse> {
-        let text = text.ok_or_else(|| null(member))?;
-        let size = text.chars().count();
-        length(member, Some(&text), size, 1, LONGEST)?;
+        let text = given(text)?;
         let id = match text.strip_prefix("arn:") {
             Some(rest) => self.of_arn(&text, rest)?,
             None => text.as_str(),

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use crate::ErrorResponse;
 use crate::answers::{empty, ok};
+use crate::constraints::{Faults, Input, Pattern};
 use crate::error_response::{
-    invalid_marker, length, limit_exceeded, malformed_policy, not_found, null, unsupported,
+    invalid_marker, limit_exceeded, malformed_policy, not_found, unsupported,
 };
-use crate::keys::key_of;
-use crate::members::{decode, limit, marker};
+use crate::members::{decode, given};
 use crate::names::Names;
 use crate::operations::{Asked, Outcome};
 
@@ -27,6 +27,33 @@ const LONGEST_STORED: usize = 2 << 10;
 
 /// The longest policy by AWS's model, in characters.
 const LONGEST_OF_MODEL: usize = 131_072;
+
+const TEXT: Pattern = Pattern {
+    shown: r"[\u0009\u000A\u000D\u0020-\u00FF]+",
+    matches: |text| {
+        let is_legal = |c| matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{ff}');
+        !text.is_empty() && text.chars().all(is_legal)
+    },
+};
+
+const WORD: Pattern = Pattern {
+    shown: r"[\w]+",
+    matches: |text| {
+        let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        !text.is_empty() && text.bytes().all(is_legal)
+    },
+};
+
+/// Checks a policy by AWS's model.
+pub(crate) fn check(faults: &mut Faults, policy: Option<&str>) {
+    faults.text("policy", policy, 1..=LONGEST_OF_MODEL);
+    faults.pattern("policy", policy, &TEXT);
+}
+
+fn check_name(faults: &mut Faults, name: Option<&str>) {
+    faults.text("policyName", name, 1..=128);
+    faults.pattern("policyName", name, &WORD);
+}
 
 /// The default policy, as AWS writes it.
 fn text(names: &Names<'_>) -> String {
@@ -118,15 +145,22 @@ fn meaning(mut policy: Value, account: &str, root: &str) -> Value {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct GetBody {
+    key_id: Option<String>,
     policy_name: Option<String>,
+}
+
+impl Input for GetBody {
+    fn check(&self, faults: &mut Faults) {
+        faults.required_key_id("keyId", self.key_id.as_ref());
+        check_name(faults, self.policy_name.as_deref());
+    }
 }
 
 pub(crate) async fn get(asked: &Asked<'_>) -> Outcome {
     let body: GetBody = decode(asked.body)?;
-    let id = key_of(asked)?;
+    let id = asked.names.key("keyId", body.key_id)?;
     let key = asked.served.directory.describe(asked.caller, &id).await?;
-    if let Some(name) = body.policy_name.filter(|name| name != NAME) {
-        length("policyName", Some(&name), name.chars().count(), 1, 128)?;
+    if body.policy_name.is_some_and(|name| name != NAME) {
         return Err(not_found("No such policy exists").into());
     }
     // The account's id may have changed since the policy was put on the key.
@@ -141,27 +175,28 @@ pub(crate) async fn get(asked: &Asked<'_>) -> Outcome {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct PutBody {
-    policy: Option<String>,
+    key_id: Option<String>,
     policy_name: Option<String>,
+    policy: Option<String>,
+}
+
+impl Input for PutBody {
+    fn check(&self, faults: &mut Faults) {
+        faults.required_key_id("keyId", self.key_id.as_ref());
+        check_name(faults, self.policy_name.as_deref());
+        faults.required("policy", self.policy.as_ref());
+        check(faults, self.policy.as_deref());
+    }
 }
 
 pub(crate) async fn put(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let body: PutBody = decode(asked.body)?;
-    let id = key_of(asked)?;
+    let id = asked.names.key("keyId", body.key_id)?;
     asked.caller.may(Action::PutKeyPolicy, &id)?;
-    if let Some(name) = body.policy_name.filter(|name| name != NAME) {
-        length("policyName", Some(&name), name.chars().count(), 1, 128)?;
+    if body.policy_name.is_some_and(|name| name != NAME) {
         return Err(unsupported("the only name of a key's policy is default").into());
     }
-    let policy = body.policy.ok_or_else(|| null("policy"))?;
-    length(
-        "policy",
-        Some(""),
-        policy.chars().count(),
-        1,
-        LONGEST_OF_MODEL,
-    )?;
-    let policy = accept(&policy, asked.names)?;
+    let policy = accept(&given(body.policy)?, asked.names)?;
     keys.put_policy(asked.caller, &id, Some(policy)).await?;
     Ok(empty())
 }
@@ -169,18 +204,24 @@ pub(crate) async fn put(asked: &Asked<'_>, keys: &Keys) -> Outcome {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct ListBody {
+    key_id: Option<String>,
     limit: Option<i64>,
     marker: Option<String>,
 }
 
+impl Input for ListBody {
+    fn check(&self, faults: &mut Faults) {
+        faults.required_key_id("keyId", self.key_id.as_ref());
+        faults.page(self.limit, 1000, self.marker.as_deref());
+    }
+}
+
 pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
     let body: ListBody = decode(asked.body)?;
-    let id = key_of(asked)?;
-    limit(body.limit, 1000, 100)?;
-    let marker = marker(body.marker)?;
+    let id = asked.names.key("keyId", body.key_id)?;
     asked.served.directory.describe(asked.caller, &id).await?;
     // There is one page only, so every marker is another list's.
-    if marker.is_some() {
+    if body.marker.is_some() {
         return Err(invalid_marker().into());
     }
     Ok(ok(&json!({"PolicyNames": [NAME], "Truncated": false}))?)

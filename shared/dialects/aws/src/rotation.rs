@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::answers::{More, Seconds, empty, material_id, ok};
+use crate::constraints::{Faults, Input};
 use crate::error_response::{Failure, invalid_marker};
 use crate::keys::key_of;
-use crate::members::{decode, limit, marker, number, one_of};
+use crate::members::{decode, limit};
 use crate::operations::{Asked, Outcome};
 
 pub(crate) async fn on_demand(asked: &Asked<'_>, keys: &Keys) -> Outcome {
@@ -19,18 +20,24 @@ pub(crate) async fn on_demand(asked: &Asked<'_>, keys: &Keys) -> Outcome {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct EnableBody {
+    key_id: Option<String>,
     rotation_period_in_days: Option<i64>,
 }
 
+impl Input for EnableBody {
+    fn check(&self, faults: &mut Faults) {
+        faults.required_key_id("keyId", self.key_id.as_ref());
+        let days = RotationPeriod::SHORTEST..=RotationPeriod::LONGEST;
+        faults.number("rotationPeriodInDays", self.rotation_period_in_days, days);
+    }
+}
+
 pub(crate) async fn enable(asked: &Asked<'_>, keys: &Keys) -> Outcome {
-    let id = key_of(asked)?;
     let body: EnableBody = decode(asked.body)?;
+    let id = asked.names.key("keyId", body.key_id)?;
     let period = match body.rotation_period_in_days {
         None => RotationPeriod::DEFAULT,
-        Some(days) => {
-            let (least, most) = (RotationPeriod::SHORTEST, RotationPeriod::LONGEST);
-            RotationPeriod::days(number("rotationPeriodInDays", days, least, most)?)?
-        }
+        Some(days) => RotationPeriod::days(days)?,
     };
     keys.enable_rotation(asked.caller, &id, period).await?;
     Ok(empty())
@@ -69,9 +76,19 @@ pub(crate) async fn status(asked: &Asked<'_>) -> Outcome {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct ListBody {
+    key_id: Option<String>,
     include_key_material: Option<String>,
     limit: Option<i64>,
     marker: Option<String>,
+}
+
+impl Input for ListBody {
+    fn check(&self, faults: &mut Faults) {
+        faults.required_key_id("keyId", self.key_id.as_ref());
+        let which = self.include_key_material.as_deref();
+        faults.word("includeKeyMaterial", which, &HISTORIES);
+        faults.page(self.limit, 1000, self.marker.as_deref());
+    }
 }
 
 #[derive(Serialize)]
@@ -99,19 +116,15 @@ const HISTORIES: [&str; 2] = [WHOLE_HISTORY, "ROTATIONS_ONLY"];
 
 /// Lists rotations, oldest first. The marker of a page names the version that its last rotation made.
 pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
-    let id = key_of(asked)?;
     let body: ListBody = decode(asked.body)?;
-    let has_first = match body.include_key_material {
-        Some(which) => one_of("includeKeyMaterial", &which, &HISTORIES)? == WHOLE_HISTORY,
-        None => false,
-    };
-    let limit = limit(body.limit, 1000, 100)?;
-    let marker = marker(body.marker)?;
+    let id = asked.names.key("keyId", body.key_id)?;
+    let has_first = body.include_key_material.as_deref() == Some(WHOLE_HISTORY);
+    let limit = limit(body.limit, 100);
     let keys = &asked.served.directory;
     let key = keys.describe(asked.caller, &id).await?;
     key.must_be_for(KeyUsage::EncryptDecrypt)?;
     let list = format!("rotations/{id}");
-    let after = match &marker {
+    let after = match &body.marker {
         Some(marker) => Some(version_of(&keys.after_marker(&list, marker).await?)?),
         None => None,
     };

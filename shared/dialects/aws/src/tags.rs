@@ -7,8 +7,9 @@ use keyway_domain::keys::{Keys, Tags};
 use serde::{Deserialize, Serialize};
 
 use crate::answers::{More, empty, ok};
-use crate::error_response::{Failure, length, null, tag as refused};
-use crate::members::{ListBody, decode, limit, marker};
+use crate::constraints::{Faults, Input};
+use crate::error_response::{Failure, tag as refused};
+use crate::members::{decode, given, limit};
 use crate::operations::{Asked, Outcome};
 
 #[derive(Deserialize)]
@@ -18,20 +19,21 @@ pub(crate) struct Tag {
     tag_value: Option<String>,
 }
 
+/// Checks the tags of a request.
+pub(crate) fn check(faults: &mut Faults, tags: Option<&[Tag]>) {
+    let tags = tags.unwrap_or_default().iter();
+    let pairs = tags.map(|tag| (tag.tag_key.as_ref(), tag.tag_value.as_ref()));
+    faults.tags("tags", pairs);
+}
+
 /// Parses the tags of a request by AWS's rules.
 pub(crate) fn parse(tags: Vec<Tag>) -> Result<Tags, Failure> {
     if tags.len() > Tags::MOST {
         return Err(KmsError::TooManyTags { most: Tags::MOST }.into());
     }
     let mut parsed = BTreeMap::new();
-    for (number, tag) in (1..).zip(tags) {
-        let member = |name: &str| format!("tags.{number}.member.{name}");
-        let key = tag.tag_key.ok_or_else(|| null(&member("tagKey")))?;
-        let value = tag.tag_value.ok_or_else(|| null(&member("tagValue")))?;
-        let size = key.chars().count();
-        length(&member("tagKey"), Some(&key), size, 1, 128)?;
-        let size = value.chars().count();
-        length(&member("tagValue"), Some(&value), size, 0, 256)?;
+    for tag in tags {
+        let (key, value) = (given(tag.tag_key)?, given(tag.tag_value)?);
         let is_reserved = |start: &str| start.eq_ignore_ascii_case("aws:");
         if key.get(..4).is_some_and(is_reserved) {
             return Err(refused("Tags beginning with aws: are reserved").into());
@@ -50,10 +52,18 @@ struct TagBody {
     tags: Option<Vec<Tag>>,
 }
 
+impl Input for TagBody {
+    fn check(&self, faults: &mut Faults) {
+        faults.required_key_id("keyId", self.key_id.as_ref());
+        faults.required("tags", self.tags.as_ref());
+        check(faults, self.tags.as_deref());
+    }
+}
+
 pub(crate) async fn tag(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let body: TagBody = decode(asked.body)?;
     let id = asked.names.key("keyId", body.key_id)?;
-    let tags = parse(body.tags.ok_or_else(|| null("tags"))?)?;
+    let tags = parse(given(body.tags)?)?;
     keys.tag(asked.caller, &id, &tags).await?;
     Ok(empty())
 }
@@ -65,15 +75,19 @@ struct UntagBody {
     tag_keys: Option<Vec<String>>,
 }
 
+impl Input for UntagBody {
+    fn check(&self, faults: &mut Faults) {
+        faults.required_key_id("keyId", self.key_id.as_ref());
+        faults.required("tagKeys", self.tag_keys.as_ref());
+        faults.tag_keys("tagKeys", self.tag_keys.as_deref().unwrap_or_default());
+    }
+}
+
 pub(crate) async fn untag(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     let body: UntagBody = decode(asked.body)?;
     let id = asked.names.key("keyId", body.key_id)?;
-    let names = body.tag_keys.ok_or_else(|| null("tagKeys"))?;
-    for (number, name) in (1..).zip(&names) {
-        let member = format!("tagKeys.{number}.member");
-        length(&member, Some(name), name.chars().count(), 1, 128)?;
-    }
-    keys.untag(asked.caller, &id, &names).await?;
+    keys.untag(asked.caller, &id, &given(body.tag_keys)?)
+        .await?;
     Ok(empty())
 }
 
@@ -92,16 +106,30 @@ struct TagList<'a> {
     more: More,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListBody {
+    key_id: Option<String>,
+    limit: Option<i64>,
+    marker: Option<String>,
+}
+
+impl Input for ListBody {
+    fn check(&self, faults: &mut Faults) {
+        faults.required_key_id("keyId", self.key_id.as_ref());
+        faults.page(self.limit, 50, self.marker.as_deref());
+    }
+}
+
 /// Lists tags in the order of their keys. The marker of a page names its last tag.
 pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
     let body: ListBody = decode(asked.body)?;
     let id = asked.names.key("keyId", body.key_id)?;
-    let limit = limit(body.limit, 50, 50)?;
-    let marker = marker(body.marker)?;
+    let limit = limit(body.limit, 50);
     let keys = &asked.served.directory;
     let key = keys.describe(asked.caller, &id).await?;
     let list = format!("tags/{id}");
-    let after = match &marker {
+    let after = match &body.marker {
         Some(marker) => Some(keys.after_marker(&list, marker).await?),
         None => None,
     };
