@@ -287,6 +287,23 @@ impl<T: Target> Walk<'_, T> {
             let opened = self.aws_kms(path, "Decrypt", &sealed).await.ok();
             assert_eq!(opened["Plaintext"], made["Plaintext"], "{path}");
         }
+        // The function of keys makes a key, and the function of data keys uses it.
+        let created = self.aws_kms("/aws", "CreateKey", &json!({})).await.ok();
+        let made = json!({"KeyId": created["KeyMetadata"]["KeyId"]});
+        let mut new = made.clone();
+        new["NumberOfBytes"] = 16.into();
+        let data_key = self
+            .aws_kms("/aws/data", "GenerateDataKey", &new)
+            .await
+            .ok();
+        assert_eq!(data_key["KeyId"], created["KeyMetadata"]["Arn"]);
+        let sealed = json!({"CiphertextBlob": data_key["CiphertextBlob"]});
+        let opened = self.aws_kms("/aws/data", "Decrypt", &sealed).await.ok();
+        assert_eq!(opened["Plaintext"], data_key["Plaintext"]);
+        let scheduled = self.aws_kms("/aws", "ScheduleKeyDeletion", &made).await;
+        assert_eq!(scheduled.ok()["KeyState"], "PendingDeletion");
+        let refused = self.aws_kms("/aws/data", "Decrypt", &sealed).await;
+        assert_eq!(refused.json()["__type"], "KMSInvalidStateException");
         let text = json!({"KeyId": key, "Description": "by AWS"});
         let changed = self.aws_kms("/aws", "UpdateKeyDescription", &text).await;
         assert_eq!((changed.status.as_u16(), changed.body.len()), (200, 0));
