@@ -560,3 +560,67 @@ impl Drop for ConnectionSlot {
         OPEN.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    /// The ticks after which an idle connection is dropped by these limits, or a slow head: there is no request before
+    /// its head is read.
+    fn dropped_after(bounds: &Bounds) -> u32 {
+        // One tick may be almost over, and the connection is told to end before it is dropped.
+        ticks(bounds.head) + 1 + 1 + ENDING + 1
+    }
+
+    fn sweep_at(limiter: &ConnectionLimiter, tick: u32) {
+        limiter.tick.store(tick, Ordering::Relaxed);
+        limiter.sweep(tick);
+    }
+
+    /// An open connection, with its task.
+    fn opened(limiter: &Arc<ConnectionLimiter>) -> (ConnectionSlot, JoinHandle<()>) {
+        let place = limiter.take(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let task = tokio::spawn(std::future::pending());
+        limiter.runs_as(place.number(), task.abort_handle());
+        place.held().opened();
+        (place, task)
+    }
+
+    #[tokio::test]
+    async fn slow_head_ends_its_connection_soon_after_the_limit() {
+        let bounds = Bounds::default();
+        let limiter = ConnectionLimiter::new(&bounds);
+        let (_place, task) = opened(&limiter);
+        let end = dropped_after(&bounds);
+        for tick in 1..end {
+            sweep_at(&limiter, tick);
+            assert_eq!(limiter.taken().all.len(), 1, "tick {tick}");
+        }
+        sweep_at(&limiter, end);
+        assert!(task.await.is_err_and(|error| error.is_cancelled()));
+        assert!(TICK * end > bounds.head);
+        assert!(TICK * end < bounds.head + Duration::from_secs(4));
+    }
+
+    #[tokio::test]
+    async fn time_of_the_next_head_begins_with_the_end_of_a_request() {
+        let bounds = Bounds::default();
+        let limiter = ConnectionLimiter::new(&bounds);
+        let (place, task) = opened(&limiter);
+        let end = dropped_after(&bounds);
+        // The head arrives in time; the request itself has other limits.
+        let request = place.held().begin_request();
+        sweep_at(&limiter, end);
+        drop(request);
+        for tick in end + 1..2 * end {
+            sweep_at(&limiter, tick);
+        }
+        assert!(!task.is_finished());
+        sweep_at(&limiter, 2 * end);
+        assert!(task.await.is_err_and(|error| error.is_cancelled()));
+    }
+}

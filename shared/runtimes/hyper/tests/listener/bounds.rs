@@ -80,7 +80,13 @@ async fn slow_client_is_disconnected() {
                 drip(tcp(server.tls).await, begin, &[22]),
             );
         }));
-        tokio::join!(http, handshakes);
+        // The second head of a kept connection.
+        let known = Client::new(&server.authority, Some(&credentials()[0].1)).alpn(&["http/1.1"]);
+        let kept = async {
+            let stream = proven(&known, server.tls).await;
+            drip(stream, b"GET / HTTP/1.1\r\nhost: ", b"x").await;
+        };
+        tokio::join!(http, handshakes, kept);
     };
     tokio::time::timeout(Duration::from_secs(60), hung_up)
         .await
