@@ -12,7 +12,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use keyway_tests::{
     Answer, Aws, FUNCTION_HOST, Target, aws_tool, binary, every_route, function_of, http_api_event,
-    project,
+    life_of_an_aws_key, project,
 };
 use serde_json::Value;
 use tokio::process::{Child, Command};
@@ -188,11 +188,25 @@ async fn routes_under_the_runtime_interface_emulator_work() {
     every_route(&gateway, ROOT, "emulated").await;
 }
 
-/// `cargo lambda watch`, which builds the functions and serves each below a path of its own.
+/// `cargo lambda watch`, which builds the functions and serves each below a path of its own, and besides by the map of
+/// paths that `make lambda` has.
 struct Watched {
     _process: Group,
     client: Http,
     address: String,
+}
+
+impl Watched {
+    async fn send_below(&self, prefix: &str, request: Request<Bytes>) -> Answer {
+        let (mut parts, body) = request.into_parts();
+        parts.uri = format!("http://{}{prefix}{}", self.address, parts.uri)
+            .parse()
+            .unwrap();
+        let request = Request::from_parts(parts, Full::new(body));
+        let (parts, body) = self.client.request(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        http::Response::from_parts(parts, body).into()
+    }
 }
 
 impl Target for Watched {
@@ -206,14 +220,25 @@ impl Target for Watched {
 
     async fn send(&self, request: Request<Bytes>) -> Answer {
         let function = function_of(request.uri().path());
-        let (mut parts, body) = request.into_parts();
-        parts.uri = format!("http://{}/lambda-url/{function}{}", self.address, parts.uri)
-            .parse()
-            .unwrap();
-        let request = Request::from_parts(parts, Full::new(body));
-        let (parts, body) = self.client.request(request).await.unwrap().into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        http::Response::from_parts(parts, body).into()
+        let prefix = format!("/lambda-url/{function}");
+        self.send_below(&prefix, request).await
+    }
+}
+
+/// The functions by the map of paths.
+struct Routed<'w>(&'w Watched);
+
+impl Target for Routed<'_> {
+    fn host(&self) -> String {
+        self.0.host()
+    }
+
+    fn now(&self) -> SystemTime {
+        self.0.now()
+    }
+
+    async fn send(&self, request: Request<Bytes>) -> Answer {
+        self.0.send_below("", request).await
     }
 }
 
@@ -233,6 +258,8 @@ async fn routes_under_cargo_lambda_watch_work() {
             "--quiet",
             "--timeout",
             "600",
+            "--global",
+            "scripts/lambda.toml",
         ])
         .args([
             "--invoke-address",
@@ -267,4 +294,5 @@ async fn routes_under_cargo_lambda_watch_work() {
         }
     }
     every_route(&watched, ROOT, "watched").await;
+    life_of_an_aws_key(&Routed(&watched), ROOT).await;
 }

@@ -43,5 +43,5 @@ pub use runtime_api::{Invocation, RuntimeApi};
 pub use server::{Server, ServerOptions, binary};
 pub use signer::Signer;
 pub use staleness::{obeys, serves};
-pub use suite::{Target, every_route};
+pub use suite::{Target, every_route, life_of_an_aws_key};
 pub use tools::{aws_tool, parameter_default, project};

@@ -43,6 +43,16 @@ pub async fn every_route(target: &impl Target, root: (&str, &str), scope: &str) 
     walk.answers
 }
 
+/// Makes a key by AWS KMS's API, uses it and schedules its deletion: the operations are below two paths.
+pub async fn life_of_an_aws_key(target: &impl Target, root: (&str, &str)) {
+    let mut walk = Walk {
+        target,
+        root: Signer::new(root.0, root.1),
+        answers: Vec::new(),
+    };
+    walk.life_of_an_aws_key().await;
+}
+
 struct Walk<'t, T> {
     target: &'t T,
     root: Signer,
@@ -271,22 +281,7 @@ impl<T: Target> Walk<'_, T> {
         self.send(request).await
     }
 
-    async fn aws(&mut self, scope: &str) {
-        let key = format!("{scope}-data");
-        let on = json!({"KeyId": key});
-        for path in ["/aws", "/aws/data"] {
-            let described = self.aws_kms(path, "DescribeKey", &on).await.ok();
-            assert_eq!(described["KeyMetadata"]["KeyId"], key.as_str(), "{path}");
-            let listed = self.aws_kms(path, "ListKeys", &json!({"Limit": 1})).await;
-            assert_eq!(listed.ok()["Keys"].as_array().map(Vec::len), Some(1));
-            let context = json!({"photos": "photos/a.jpg"});
-            let new = json!({"KeyId": key, "KeySpec": "AES_256", "EncryptionContext": context});
-            let made = self.aws_kms(path, "GenerateDataKey", &new).await.ok();
-            let sealed =
-                json!({"CiphertextBlob": made["CiphertextBlob"], "EncryptionContext": context});
-            let opened = self.aws_kms(path, "Decrypt", &sealed).await.ok();
-            assert_eq!(opened["Plaintext"], made["Plaintext"], "{path}");
-        }
+    async fn life_of_an_aws_key(&mut self) {
         // The function of keys makes a key, and the function of data keys uses it.
         let created = self.aws_kms("/aws", "CreateKey", &json!({})).await.ok();
         let made = json!({"KeyId": created["KeyMetadata"]["KeyId"]});
@@ -304,6 +299,25 @@ impl<T: Target> Walk<'_, T> {
         assert_eq!(scheduled.ok()["KeyState"], "PendingDeletion");
         let refused = self.aws_kms("/aws/data", "Decrypt", &sealed).await;
         assert_eq!(refused.json()["__type"], "KMSInvalidStateException");
+    }
+
+    async fn aws(&mut self, scope: &str) {
+        let key = format!("{scope}-data");
+        let on = json!({"KeyId": key});
+        for path in ["/aws", "/aws/data"] {
+            let described = self.aws_kms(path, "DescribeKey", &on).await.ok();
+            assert_eq!(described["KeyMetadata"]["KeyId"], key.as_str(), "{path}");
+            let listed = self.aws_kms(path, "ListKeys", &json!({"Limit": 1})).await;
+            assert_eq!(listed.ok()["Keys"].as_array().map(Vec::len), Some(1));
+            let context = json!({"photos": "photos/a.jpg"});
+            let new = json!({"KeyId": key, "KeySpec": "AES_256", "EncryptionContext": context});
+            let made = self.aws_kms(path, "GenerateDataKey", &new).await.ok();
+            let sealed =
+                json!({"CiphertextBlob": made["CiphertextBlob"], "EncryptionContext": context});
+            let opened = self.aws_kms(path, "Decrypt", &sealed).await.ok();
+            assert_eq!(opened["Plaintext"], made["Plaintext"], "{path}");
+        }
+        self.life_of_an_aws_key().await;
         let text = json!({"KeyId": key, "Description": "by AWS"});
         let changed = self.aws_kms("/aws", "UpdateKeyDescription", &text).await;
         assert_eq!((changed.status.as_u16(), changed.body.len()), (200, 0));
