@@ -83,6 +83,22 @@ impl<'de> Deserialize<'de> for Blob {
     }
 }
 
+/// The body of a request for a page of at most `MOST` things that belong to a key.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct ListBody<const MOST: i64> {
+    pub(crate) key_id: Option<String>,
+    pub(crate) limit: Option<i64>,
+    pub(crate) marker: Option<String>,
+}
+
+impl<const MOST: i64> Input for ListBody<MOST> {
+    fn check(&self, faults: &mut Faults) {
+        faults.required_key_id("keyId", self.key_id.as_ref());
+        faults.page(self.limit, MOST, self.marker.as_deref());
+    }
+}
+
 /// The encryption context in a member.
 pub(crate) fn context(
     member: &'static str,

@@ -12,7 +12,7 @@ use crate::constraints::{Faults, Input, Pattern};
 use crate::error_response::{
     invalid_marker, limit_exceeded, malformed_policy, not_found, unsupported,
 };
-use crate::members::{decode, given};
+use crate::members::{ListBody, decode, given};
 use crate::names::Names;
 use crate::operations::{Asked, Outcome};
 
@@ -201,23 +201,8 @@ pub(crate) async fn put(asked: &Asked<'_>, keys: &Keys) -> Outcome {
     Ok(empty())
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ListBody {
-    key_id: Option<String>,
-    limit: Option<i64>,
-    marker: Option<String>,
-}
-
-impl Input for ListBody {
-    fn check(&self, faults: &mut Faults) {
-        faults.required_key_id("keyId", self.key_id.as_ref());
-        faults.page(self.limit, 1000, self.marker.as_deref());
-    }
-}
-
 pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
-    let body: ListBody = decode(asked.body)?;
+    let body: ListBody<1000> = decode(asked.body)?;
     let id = asked.names.key("keyId", body.key_id)?;
     asked.served.directory.describe(asked.caller, &id).await?;
     // There is one page only, so every marker is another list's.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::answers::{More, empty, ok};
 use crate::constraints::{Faults, Input};
 use crate::error_response::{Failure, tag as refused};
-use crate::members::{decode, given, limit};
+use crate::members::{ListBody, decode, given, limit};
 use crate::operations::{Asked, Outcome};
 
 #[derive(Deserialize)]
@@ -106,24 +106,9 @@ struct TagList<'a> {
     more: More,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ListBody {
-    key_id: Option<String>,
-    limit: Option<i64>,
-    marker: Option<String>,
-}
-
-impl Input for ListBody {
-    fn check(&self, faults: &mut Faults) {
-        faults.required_key_id("keyId", self.key_id.as_ref());
-        faults.page(self.limit, 50, self.marker.as_deref());
-    }
-}
-
 /// Lists tags in the order of their keys. The marker of a page names its last tag.
 pub(crate) async fn list(asked: &Asked<'_>) -> Outcome {
-    let body: ListBody = decode(asked.body)?;
+    let body: ListBody<50> = decode(asked.body)?;
     let id = asked.names.key("keyId", body.key_id)?;
     let limit = limit(body.limit, 50);
     let keys = &asked.served.directory;
