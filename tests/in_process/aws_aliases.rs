@@ -209,6 +209,45 @@ async fn marker_of_a_tag_list_leads_to_the_next_page_of_that_key_only() {
 }
 
 #[tokio::test]
+async fn marker_of_a_list_leads_nowhere_in_the_others() {
+    let site = site_with(&["app-1", "app-2"]).await;
+    for (name, key) in [
+        ("alias/a", "app-1"),
+        ("alias/b", "app-1"),
+        ("alias/c", "app-2"),
+    ] {
+        alias(&site, name, key).await;
+    }
+    let tags = json!([{"TagKey": "a", "TagValue": ""}, {"TagKey": "b", "TagValue": ""}]);
+    kms(
+        &site,
+        "TagResource",
+        json!({"KeyId": "app-1", "Tags": tags}),
+    )
+    .await;
+    let lists = [
+        ("ListKeys", json!({"Limit": 1})),
+        ("ListAliases", json!({"Limit": 1})),
+        ("ListAliases", json!({"KeyId": "app-1", "Limit": 1})),
+        ("ListResourceTags", json!({"KeyId": "app-1", "Limit": 1})),
+    ];
+    for (from, (target, body)) in lists.iter().enumerate() {
+        let marker = kms(&site, target, body.clone()).await.ok()["NextMarker"].clone();
+        assert!(marker.is_string(), "{target}");
+        for (to, (target, body)) in lists.iter().enumerate() {
+            let mut body = body.clone();
+            body["Marker"] = marker.clone();
+            let answer = kms(&site, target, body).await;
+            if to == from {
+                assert_eq!(answer.status, 200, "{target}");
+            } else {
+                assert_eq!(refused(&answer).0, "InvalidMarkerException", "{target}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn refusal_names_what_the_caller_named_whether_or_not_it_exists() {
     let site = site_with(&["app-1", "secret"]).await;
     alias(&site, "alias/app", "app-1").await;

@@ -15,7 +15,6 @@ use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::listing::{read_marker, write_marker};
 use super::{KeyDirectory, KeyId, Keys, MasterKey};
 use crate::access::Caller;
 use crate::encoding;
@@ -379,7 +378,7 @@ impl KeyDirectory {
     /// to 100) of them.
     ///
     /// # Errors
-    /// [`KmsError::KeyNotFound`], or [`KmsError::Invalid`] for a marker that Keyway did not make.
+    /// [`KmsError::KeyNotFound`], or [`KmsError::Invalid`] for a marker that is not one of this list.
     pub async fn list_aliases(
         &self,
         caller: &Caller,
@@ -391,10 +390,13 @@ impl KeyDirectory {
             Some(key) => caller.may(Action::ListAliases, key)?,
             None => caller.may_ever(Action::ListAliases)?,
         }
-        let config = self.service.running().await?;
-        let after = marker
-            .map(|marker| read_marker(&config, marker))
-            .transpose()?;
+        let list = of.map_or_else(|| "aliases".to_owned(), |id| format!("aliases/{id}"));
+        // The service must run, with a marker and without.
+        self.service.running().await?;
+        let after = match marker {
+            Some(marker) => Some(self.after_marker(&list, marker).await?),
+            None => None,
+        };
         let limit = limit.clamp(1, 100);
         // One more than wanted tells whether this page is the last.
         let mut aliases = match of {
@@ -403,10 +405,10 @@ impl KeyDirectory {
         };
         let is_last = aliases.len() <= limit;
         aliases.truncate(limit);
-        let last = aliases.last().filter(|_| !is_last);
-        let next_marker = last
-            .map(|alias| write_marker(&config, alias.name.as_str()))
-            .transpose()?;
+        let next_marker = match aliases.last().filter(|_| !is_last) {
+            Some(last) => Some(self.marker_after(&list, last.name.as_str()).await?),
+            None => None,
+        };
         Ok(AliasPage {
             aliases,
             next_marker,

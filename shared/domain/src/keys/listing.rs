@@ -76,7 +76,7 @@ impl KeyDirectory {
         let after = query
             .marker
             .as_deref()
-            .map(|marker| read_marker(&config, marker))
+            .map(|marker| read_key_marker(&config, marker))
             .transpose()?;
         let prefix = narrower(
             query.prefix.as_deref(),
@@ -205,6 +205,16 @@ impl KeyDirectory {
     }
 }
 
+/// The key's id that a marker of a list of keys has. Markers of other lists name their list, with a character that is in
+/// no id.
+fn read_key_marker(config: &ServiceConfig, marker: &str) -> Result<String, KmsError> {
+    let id = read_marker(config, marker)?;
+    if id.contains('\0') {
+        return Err(unknown_marker());
+    }
+    Ok(id)
+}
+
 fn unknown_marker() -> KmsError {
     KmsError::invalid("marker", "is not one that this service gave out")
 }
@@ -228,12 +238,12 @@ const MARKER_LABEL: &[u8] = b"keyway/v1/list-marker\0";
 const MARKER_TAG_BYTES: usize = 32;
 
 /// A marker is the base64url of a MAC and the page's last id.
-pub(super) fn write_marker(config: &ServiceConfig, id: &str) -> Result<String, KmsError> {
+fn write_marker(config: &ServiceConfig, id: &str) -> Result<String, KmsError> {
     let tag = mac_sha256(&marker_key(config)?, &[MARKER_LABEL, id.as_bytes()]);
     Ok(URL_SAFE_NO_PAD.encode([&tag, id.as_bytes()].concat()))
 }
 
-pub(super) fn read_marker(config: &ServiceConfig, marker: &str) -> Result<String, KmsError> {
+fn read_marker(config: &ServiceConfig, marker: &str) -> Result<String, KmsError> {
     let unknown = unknown_marker;
     let bytes = URL_SAFE_NO_PAD.decode(marker).map_err(|_| unknown())?;
     let (tag, id) = bytes
