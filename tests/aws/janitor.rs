@@ -129,7 +129,7 @@ async fn janitors_at_once_destroy_each_due_key_once() {
     keys.call("GET", "/kms/keys/kept", "").await.ok();
 
     // Each deletion is in the audit log once, whichever janitor made it, and while the janitors still run.
-    let log = TableLog::new(table.clone(), clock, 1);
+    let log = TableLog::new(table.clone(), clock);
     let query = EventQuery {
         limit: 1000,
         ..EventQuery::default()

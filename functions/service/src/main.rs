@@ -13,7 +13,7 @@ async fn main() -> ExitCode {
 async fn run() -> anyhow::Result<()> {
     let function = Function::start(option_env!("KEYWAY_COMMIT"))?;
     let (services, ports) = function.writing().await?;
-    let log = ports.reading().audit_reading(&function.settings().audit);
+    let log = ports.reading().audit_reading();
     let following = function.following()?;
     let process = function.process()?;
     let composition = Composition::of(&services, &process).with_kes()?;

@@ -85,7 +85,7 @@ pub(crate) async fn run(command: AuditCommand) -> anyhow::Result<()> {
 /// The table's log. Its events are chained, not signed, so an auditor needs no root keyring.
 async fn table_log(location: &DeploymentLocation) -> anyhow::Result<TableLog> {
     let (table, clock) = location.unverified_table().await?;
-    Ok(TableLog::new(table, clock, 0))
+    Ok(TableLog::new(table, clock))
 }
 
 /// The result of a verification.

@@ -74,7 +74,7 @@ pub(crate) struct Create {
     #[arg(long)]
     without_audit: bool,
 
-    /// Leave events out that are before the hour of this time; else all are in it, and of a DynamoDB table those of a year
+    /// Leave events out that are before the hour of this time; else all are in it
     #[arg(long, value_name = "TIME", conflicts_with = "without_audit")]
     audit_since: Option<Timestamp>,
 

@@ -21,7 +21,7 @@ pub async fn examine(
     clock: Arc<dyn Clock>,
 ) -> (Vec<Finding>, Option<Timestamp>) {
     let since = clock.now().saturating_sub(DAY).unwrap_or(Timestamp::MIN);
-    let log = TableLog::new(table, clock, 0);
+    let log = TableLog::new(table, clock);
     // The day begins in the middle of the writers' events.
     let mut verifier = Verifier::new(true).in_any_order();
     let (mut newest, mut recent) = (None, 0_u64);

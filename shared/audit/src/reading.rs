@@ -8,7 +8,9 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use keyway_domain::OpenError;
 use keyway_domain::audit::{AuditLog, AuditLogError, Event, EventPage, EventQuery};
+use keyway_domain::keyring::beginning_of_logs;
 use keyway_domain::ports::{Clock, Consistency, Kind, Page, Record, StoreError, TableReader};
 
 use crate::lines::BATCH_SPAN;
@@ -26,8 +28,6 @@ const AHEAD: SignedDuration = SignedDuration::from_hours(2);
 /// How far reading a whole log goes beyond both ends of the span. After its clock is set, a writer's events continue
 /// outside of it, and verifying needs all of them to see that none is missing.
 const MARGIN: SignedDuration = SignedDuration::from_hours(25);
-/// How many days a query without a start goes back when the log is kept for ever.
-const FOR_EVER_DAYS: u32 = 366;
 /// How far a page goes back when the query has no start.
 const LATELY: SignedDuration = SignedDuration::from_hours(24);
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -36,7 +36,6 @@ const HOUR: SignedDuration = SignedDuration::from_hours(1);
 pub struct TableLog {
     table: Arc<dyn TableReader>,
     clock: Arc<dyn Clock>,
-    retention_days: u32,
 }
 
 /// A place to continue reading: in an hour, after a record, or after some of its lines.
@@ -73,18 +72,14 @@ impl Position {
 }
 
 impl TableLog {
-    /// `retention_days` is how far back the log goes; 0 keeps it for ever.
-    pub fn new(table: Arc<dyn TableReader>, clock: Arc<dyn Clock>, retention_days: u32) -> Self {
-        Self {
-            table,
-            clock,
-            retention_days,
-        }
+    /// The log in this table.
+    pub fn new(table: Arc<dyn TableReader>, clock: Arc<dyn Clock>) -> Self {
+        Self { table, clock }
     }
 
     /// Calls `each` with every record of this kind that can hold events from `since` to before `until`, and with those about
-    /// a day before and after, in the order of their ids. Without both, a store that is not divided in parts returns all of
-    /// its records, whatever their times.
+    /// a day before and after, in the order of their ids. Without `since`, it begins when the deployment was made. Without
+    /// both, a store that is not divided in parts returns all of its records, whatever their times.
     ///
     /// # Errors
     /// When the table fails.
@@ -98,7 +93,11 @@ impl TableLog {
         if since.is_none() && until.is_none() && self.part(kind, "", &mut each).await? {
             return Ok(());
         }
-        let mut hour = hour_of(earlier(self.start(since), MARGIN));
+        let start = match since {
+            Some(since) => earlier(start(since), MARGIN),
+            None => self.beginning().await?,
+        };
+        let mut hour = hour_of(start);
         let end = self.clock.now().saturating_add(MARGIN);
         let end = end.unwrap_or(Timestamp::MAX);
         let end = until.map_or(end, |until| {
@@ -174,15 +173,16 @@ impl TableLog {
         }
     }
 
-    fn start(&self, since: Option<Timestamp>) -> Timestamp {
-        let days = match self.retention_days {
-            0 => FOR_EVER_DAYS,
-            days => days,
-        };
-        let back = SignedDuration::from_hours(24 * i64::from(days));
-        let start = since.unwrap_or_else(|| earlier(self.clock.now(), back));
-        // A record's id has the time of its first event. Its last one may be this much later.
-        earlier(start, BATCH_SPAN)
+    /// The time before which the table has no event.
+    async fn beginning(&self) -> Result<Timestamp, StoreError> {
+        let beginning = beginning_of_logs(self.table.as_ref(), self.clock.as_ref()).await;
+        beginning.map_err(|error| match error {
+            OpenError::Store(error) => error,
+            error => StoreError::Failed {
+                what: "tell when the deployment was made",
+                source: error.into(),
+            },
+        })
     }
 
     fn end(&self, until: Option<Timestamp>) -> Timestamp {
@@ -190,6 +190,12 @@ impl TableLog {
         let now = now.unwrap_or(Timestamp::MAX);
         until.map_or(now, |until| until.min(now))
     }
+}
+
+/// Where records with events from this time on may begin. A record's id has the time of its first event, and its last one
+/// may be this much later.
+fn start(since: Timestamp) -> Timestamp {
+    earlier(since, BATCH_SPAN)
 }
 
 fn earlier(time: Timestamp, by: SignedDuration) -> Timestamp {
@@ -202,10 +208,10 @@ impl AuditLog for TableLog {
         let mut at = match &query.marker {
             Some(marker) => Position::parse(marker).ok_or(AuditLogError::Marker)?,
             None => Position {
-                hour: hour_of(self.start(Some(match query.since {
+                hour: hour_of(start(match query.since {
                     Some(since) => since,
                     None => earlier(self.clock.now(), LATELY),
-                }))),
+                })),
                 after: None,
                 lines: None,
             },

@@ -162,7 +162,7 @@ impl Scene {
 
     async fn records(&self) -> Vec<Record> {
         let mut records = Vec::new();
-        let log = TableLog::new(self.table.clone(), self.clock.clone(), 90);
+        let log = TableLog::new(self.table.clone(), self.clock.clone());
         log.records(Kind::Audit, None, None, |record| records.push(record))
             .await
             .unwrap();
@@ -827,7 +827,7 @@ async fn clock_set_back_hides_no_event_from_pages() {
         let times: Vec<Timestamp> = (scene.printed().iter())
             .map(|line| event(line).time.parse().unwrap())
             .collect();
-        let log = TableLog::new(scene.table.clone(), scene.clock.clone(), 90);
+        let log = TableLog::new(scene.table.clone(), scene.clock.clone());
         let (first, last) = (*times.iter().min().unwrap(), *times.iter().max().unwrap());
         for (since, until) in [
             (Some(first), None),
@@ -931,7 +931,7 @@ async fn bulk_request_is_split_into_events_of_bounded_length() {
 async fn pages_hold_the_events_asked_for() {
     let scene = some().await;
     let whole = scene.kept().await;
-    let log = TableLog::new(scene.table.clone(), scene.clock.clone(), 90);
+    let log = TableLog::new(scene.table.clone(), scene.clock.clone());
     for limit in [1, 3, 7, 1000] {
         for (query, expected) in [
             (EventQuery::default(), whole.clone()),

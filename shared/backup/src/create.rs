@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use keyway_crypto::{SecretBytes, Sha256};
 use keyway_domain::OpenError;
-use keyway_domain::keyring::{KeyringOnDemand, RootKeyring, deployment_of};
+use keyway_domain::keyring::{KeyringOnDemand, RootKeyring, beginning_of_logs, deployment_of};
 use keyway_domain::ports::{
     Clock, Forgery, Kind, Random, RandomError, Record, Revision, StoreError, TableReader,
 };
@@ -30,8 +30,6 @@ use crate::shares::{Share, ShareCount, split};
 const PASSES: usize = 4;
 /// How many records are read at a time. A record may be 300 KiB.
 const PAGE: usize = 100;
-/// How far the logs are read back in a store whose logs are divided by the hour.
-const LOGS_BACK: SignedDuration = SignedDuration::from_hours(366 * 24);
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 /// How many hours of a log are read at once.
 const HOURS: usize = 16;
@@ -55,7 +53,7 @@ pub struct Source<'a> {
 pub enum Logs {
     /// None.
     Without,
-    /// All; a year of a store whose logs are divided by the hour.
+    /// All.
     All,
     /// From the hour of this time on.
     Since(Timestamp),
@@ -317,12 +315,8 @@ impl Reading<'_> {
     /// Writes the records of a log, hour by hour if the store has it so.
     async fn log(&mut self, kind: Kind, logs: Logs) -> Result<(), CreateError> {
         let begun = self.clock.now();
-        let since = match logs {
-            Logs::Since(since) => since,
-            Logs::All | Logs::Without => begun.saturating_sub(LOGS_BACK).unwrap_or(begun),
-        };
         let first = match logs {
-            Logs::Since(_) => Some(hour(since)),
+            Logs::Since(since) => Some(hour(since)),
             Logs::All | Logs::Without => None,
         };
         // A record of a store without snapshots may be written while an earlier one of its writer was missed.
@@ -332,7 +326,10 @@ impl Reading<'_> {
         if is_whole && self.part(kind, "", first, until.as_deref()).await? || self.is_snapshot {
             return Ok(());
         }
-        let mut at = since;
+        let mut at = match logs {
+            Logs::Since(since) => since,
+            Logs::All | Logs::Without => beginning_of_logs(self.table, self.clock).await?,
+        };
         while hour(at) <= hour(begun) {
             let mut hours = Vec::with_capacity(HOURS);
             while hours.len() < HOURS && hour(at) <= hour(begun) {

@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use keyway_crypto::SecretBytes;
 use keyway_domain::keyring::{
     BundleForgery, DEPLOYMENT_RECORD, KEYRING_SECRET, RootKeyring, deployment_in, deployment_of,
+    extend_logs_to,
 };
 use keyway_domain::ports::{
     Clock, Forgery, Kind, Random, RandomError, Record, SecretStore, StoreError, TableWriter,
@@ -181,6 +182,11 @@ pub async fn restore<R: Read + Seek + Send>(
     }
     if makes_keyring && !options.dry_run {
         target.secrets.put(KEYRING_SECRET, value, None).await?;
+    }
+    if destination == Destination::SameDeployment && !options.dry_run {
+        // The bundle's logs may be older than the table, which was empty when this deployment began to use it.
+        let random = target.random.as_ref();
+        extend_logs_to(marked, target.table.as_ref(), random).await?;
     }
     let writes = Writes::new(target, keyring, options, destination);
     let mut walk = Walk {

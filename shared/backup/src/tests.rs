@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use keyway_crypto::SecretBytes;
-use keyway_domain::keyring::{BundleForgery, KEYRING_SECRET, KeyringOnDemand};
+use keyway_domain::keyring::{BundleForgery, DEPLOYMENT_RECORD, KEYRING_SECRET, KeyringOnDemand};
 use keyway_domain::ports::{
     Clock, Consistency, Kind, Page, Random, Record, Revision, SecretStore, StoreError, TableReader,
     TableWriter,

@@ -22,7 +22,9 @@ use crate::repository::{self, won};
 
 pub use bundle::BundleForgery;
 use deployment::{Marked, deployment_record, mark, marked};
-pub use deployment::{deployment_in, deployment_of, holds_deployment};
+pub use deployment::{
+    beginning_of_logs, deployment_in, deployment_of, extend_logs_to, holds_deployment,
+};
 pub use on_demand::{KeyringOnDemand, LOOK_AGAIN_AFTER};
 pub(crate) use rotation::WRITE_MARGIN;
 pub use rotation::{Retired, RootError};
@@ -197,7 +199,9 @@ impl RootKeyring {
             }
         };
         keyring.must_be_of(&marked)?;
-        marked.finish(&keyring, table, random.as_ref()).await?;
+        marked
+            .finish(&keyring, table, clock, random.as_ref())
+            .await?;
         Ok(keyring)
     }
 
@@ -222,7 +226,12 @@ impl RootKeyring {
     async fn adopt(&self, table: &dyn TableWriter, clock: &dyn Clock) -> Result<(), OpenError> {
         let random = self.random.as_ref();
         let newest = self.announced_root();
-        let record = deployment_record(&self.deployment, clock.now(), false, newest, random)?;
+        // Only records of a deployment may be lost, and its logs be there.
+        let made = self
+            .roots()
+            .map(|(_, made)| made)
+            .fold(clock.now(), Ord::min);
+        let record = deployment_record(&self.deployment, made, false, newest, random)?;
         if repository::write(table, &record, None).await? {
             tracing::warn!(
                 "the table held no deployment and is taken as an empty one of this root keyring, as it was asked for"

@@ -10,10 +10,11 @@ use async_trait::async_trait;
 use fixture::Fixture;
 use keyway_domain::keyring::{
     Binding, KEYRING_SECRET, KeyWrapper, KeyringOnDemand, RootKeyring, WrapError,
+    beginning_of_logs, extend_logs_to,
 };
 use keyway_domain::ports::{
-    Consistency, InterceptedTable, Kind, Record, Revision, SecretStore, SecretVersion, StoreError,
-    TableCall, TableInterceptor, TableReader, TableWriter,
+    Clock, Consistency, InterceptedTable, Kind, Record, Revision, SecretStore, SecretVersion,
+    StoreError, TableCall, TableInterceptor, TableReader, TableWriter,
 };
 use keyway_domain::{OpenError, SecretBytes};
 use keyway_testkit::{MemorySecrets, MemoryTable};
@@ -263,6 +264,91 @@ async fn keyring_over_an_empty_table_is_refused_until_the_operator_consents() {
         foreign.establish().await,
         Err(OpenError::KeyringForeign)
     ));
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+impl Empty {
+    /// How many hours ago the logs begin.
+    async fn hours_of_logs(&self) -> i64 {
+        let clock = self.fixture.clock.as_ref();
+        let beginning = beginning_of_logs(self.table.as_ref(), clock).await.unwrap();
+        clock.now().duration_since(beginning).as_hours()
+    }
+}
+
+#[tokio::test]
+async fn logs_begin_a_day_before_the_deployment_was_made() {
+    let empty = Empty::build().await;
+    assert_eq!(empty.hours_of_logs().await, 366 * 24, "nothing tells");
+    empty.establish().await.unwrap();
+    assert_eq!(empty.hours_of_logs().await, 25);
+    empty.fixture.clock.advance(800 * DAY);
+    empty.establish().await.unwrap();
+    assert_eq!(empty.hours_of_logs().await, 800 * 24 + 25);
+    // The same deployment in a table that was emptied.
+    let lost = empty.over_nothing();
+    let writer = lost.establishing().accepting_empty_table(true);
+    writer.must_be_own().await.unwrap();
+    assert_eq!(lost.hours_of_logs().await, 800 * 24 + 25);
+}
+
+#[tokio::test]
+async fn logs_of_a_deployment_whose_clock_was_ahead_begin_when_a_right_clock_opens_it() {
+    let empty = Empty::build().await;
+    let right = empty.fixture.clock.now();
+    empty.fixture.clock.advance(400 * DAY);
+    empty.establish().await.unwrap();
+    empty.fixture.clock.set(right);
+    assert_eq!(empty.hours_of_logs().await, 366 * 24, "its date is to come");
+    for open in ["a start", "an open keyring"] {
+        match open {
+            "a start" => drop(empty.establish().await.unwrap()),
+            _ => drop(empty.establishing().must_be_own().await.unwrap()),
+        }
+        empty.fixture.clock.set(right);
+        empty.fixture.clock.advance(500 * DAY);
+        assert_eq!(empty.hours_of_logs().await, 500 * 24 + 25, "{open}");
+        empty.fixture.clock.set(right);
+    }
+}
+
+#[tokio::test]
+async fn logs_extended_to_an_older_record_of_the_deployment_never_shrink() {
+    let empty = Empty::build().await;
+    empty.establish().await.unwrap();
+    let record = async || {
+        let kind = Kind::Config;
+        let read = empty.table.get(kind, "deployment", Consistency::Strong);
+        read.await.unwrap().unwrap()
+    };
+    let older = record().await;
+    let text = String::from_utf8(older.value.clone()).unwrap();
+    assert!(text.contains(r#""created_at":"2026-01-02T"#), "{text}");
+    let younger = Record {
+        value: text
+            .replace(":\"2026-01-02T", ":\"2026-03-02T")
+            .into_bytes(),
+        revision: Revision([9; 16]),
+        ..older.clone()
+    };
+    empty.table.replace(&younger, older.revision).await.unwrap();
+    empty.fixture.clock.advance(100 * DAY);
+    let random = empty.fixture.random.as_ref();
+    let before = empty.hours_of_logs().await;
+    extend_logs_to(&younger, empty.table.as_ref(), random)
+        .await
+        .unwrap();
+    assert_eq!(record().await, younger, "nothing is written in vain");
+    extend_logs_to(&older, empty.table.as_ref(), random)
+        .await
+        .unwrap();
+    assert_eq!(empty.hours_of_logs().await, before + 59 * 24);
+    assert_eq!(record().await.value, older.value);
+    extend_logs_to(&younger, empty.table.as_ref(), random)
+        .await
+        .unwrap();
+    assert_eq!(record().await.value, older.value);
 }
 
 /// A process that is killed at one of its calls of both stores: before the call acts, or before its answer. Later calls

@@ -252,8 +252,8 @@ impl<'a> Composition<'a> {
         buckets: &Arc<BucketOperations>,
         following: Option<&Arc<dyn LogFollowing>>,
     ) -> anyhow::Result<Self> {
-        let (services, settings) = (self.services, self.process.settings);
-        let log = ports.reading().audit_reading(&settings.audit);
+        let services = self.services;
+        let log = ports.reading().audit_reading();
         let composition = self
             .keys(keys)
             .data_keys()

@@ -14,6 +14,8 @@ use keyway_domain::ports::{
 pub struct MemoryTable {
     records: Mutex<BTreeMap<(Kind, String), Record>>,
     clock: Arc<dyn Clock>,
+    /// Whether a page of a kind with parts must name one, as in DynamoDB.
+    is_in_parts: bool,
     writes_fail: AtomicBool,
     away: AtomicBool,
     hangs: AtomicBool,
@@ -25,9 +27,18 @@ impl MemoryTable {
         Self {
             records: Mutex::default(),
             clock,
+            is_in_parts: false,
             writes_fail: AtomicBool::new(false),
             away: AtomicBool::new(false),
             hangs: AtomicBool::new(false),
+        }
+    }
+
+    /// Such a table that finds nothing of a kind with parts unless it is asked for one, as DynamoDB does.
+    pub fn in_parts(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            is_in_parts: true,
+            ..Self::new(clock)
         }
     }
 
@@ -111,6 +122,9 @@ impl TableReader for MemoryTable {
             _ => Bound::Included((kind, prefix.to_owned())),
         };
         self.may_read().await?;
+        if self.is_in_parts && kind.part_bytes().is_some_and(|part| prefix.len() < part) {
+            return Ok(Page::default());
+        }
         let records = lock(&self.records);
         let mut matching = records
             .range((start, Bound::Unbounded))

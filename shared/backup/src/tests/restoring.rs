@@ -122,6 +122,49 @@ async fn restore_into_the_same_deployment_keeps_what_is_newer_unless_asked() {
 }
 
 #[tokio::test]
+async fn backup_of_all_logs_has_the_oldest_after_a_restore_into_an_emptied_table() {
+    const YEARS: std::time::Duration = std::time::Duration::from_secs(800 * 24 * 3600);
+    let clock = Arc::new(FixedClock::new(NOW.parse().unwrap()));
+    let in_parts = || Arc::new(MemoryTable::in_parts(clock.clone()));
+    let own = Place {
+        table: in_parts(),
+        clock: clock.clone(),
+        ..place(1)
+    };
+    let from = opened(own).await;
+    let name = "20260102T030405.100000Z.w.000000000000";
+    from.put(Kind::Audit, name, "an event").await;
+    clock.advance(YEARS);
+    let bytes = from.bundle().await;
+    let oldest = format!("audit/{name}");
+    assert!(ids(&bytes).contains(&oldest), "{:?}", ids(&bytes));
+
+    // The table was lost, and its successor is younger than the log.
+    let emptied = Place {
+        table: in_parts(),
+        secrets: Arc::clone(&from.place.secrets),
+        clock: clock.clone(),
+        random: Arc::clone(&from.place.random),
+    };
+    let kind = Kind::Config;
+    let young = from.stored(kind, DEPLOYMENT_RECORD).await.unwrap();
+    let text = String::from_utf8(young.value.clone()).unwrap();
+    assert!(text.contains("2026-01-02T"), "{text}");
+    let young = Record {
+        value: text.replace("2026-01-02T", "2028-01-02T").into_bytes(),
+        ..young
+    };
+    emptied.table.put_new(&young).await.unwrap();
+    let to = opened(emptied).await;
+    let would = to.restore(&bytes, &dry()).await;
+    assert_eq!(to.stored(kind, DEPLOYMENT_RECORD).await.unwrap(), young);
+    let done = to.restore(&bytes, &RestoreOptions::default()).await;
+    assert_eq!((done.log_records, would.log_records), (1, 1));
+    let again = to.bundle().await;
+    assert!(ids(&again).contains(&oldest), "{:?}", ids(&again));
+}
+
+#[tokio::test]
 async fn restore_leaves_revoked_access_out_unless_it_is_named() {
     let from = deployment(1).await;
     let bytes = from.bundle().await;

@@ -252,18 +252,10 @@ impl Writing {
 }
 
 impl Reading {
-    /// The table's part of the audit log.
-    pub fn audit_log(&self, settings: &AuditSettings) -> TableLog {
-        TableLog::new(
-            Arc::clone(&self.table),
-            Arc::clone(&self.clock),
-            settings.retention_days,
-        )
-    }
-
     /// The table's part of the audit log, for callers who may read it.
-    pub fn audit_reading(&self, settings: &AuditSettings) -> Arc<AuditReading> {
-        Arc::new(AuditReading::new(Arc::new(self.audit_log(settings))))
+    pub fn audit_reading(&self) -> Arc<AuditReading> {
+        let log = TableLog::new(Arc::clone(&self.table), Arc::clone(&self.clock));
+        Arc::new(AuditReading::new(Arc::new(log)))
     }
 }
 

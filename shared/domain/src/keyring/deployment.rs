@@ -1,20 +1,29 @@
 //! The deployment's record in the table.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::table_format::TableFormat;
 use super::{DEPLOYMENT_RECORD, OpenError, RootKeyring};
 use crate::encoding;
 use crate::ids::uuid_v4;
-use crate::ports::{Clock, Consistency, Kind, Random, Record, Revision, TableReader, TableWriter};
+use crate::ports::{
+    Clock, Consistency, Kind, Random, Record, Revision, StoreError, TableReader, TableWriter,
+};
 use crate::repository;
+
+/// How far the clocks of a deployment's processes may be apart when it is made.
+const CLOCKS_APART: SignedDuration = SignedDuration::from_hours(25);
+
+/// How far back the logs may go in a table that does not tell.
+const UNKNOWN_BEGINNING: SignedDuration = SignedDuration::from_hours(366 * 24);
 
 /// The deployment's record in the table. It says that a keyring must exist, and which one.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Deployment {
     format: u8,
     pub(super) deployment: String,
+    /// The logs hold nothing older, but for [`CLOCKS_APART`]. It never moves forward.
     created_at: Timestamp,
     /// The first start is under way or was cut off, so there may be no keyring yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -41,13 +50,15 @@ impl Marked {
     }
 
     /// Records that there is a keyring, which root is its newest, and the table's format. Another process that records it
-    /// first writes the same. After a rotation that was cut off, this completes what the table says.
+    /// first writes the same. After a rotation that was cut off, this completes what the table says. If the first process's
+    /// clock was ahead, this moves the deployment's date back.
     ///
     /// The keyring must hold the root that the record names, so that the record never names an older root than before.
     pub(super) async fn finish(
         &self,
         keyring: &RootKeyring,
         table: &dyn TableWriter,
+        clock: &dyn Clock,
         random: &dyn Random,
     ) -> Result<(), OpenError> {
         let Deployment {
@@ -57,12 +68,18 @@ impl Marked {
             needs,
             ..
         } = &self.deployment;
-        if !establishing && self.names_newest_of(keyring) && !TableFormat::is_older(needs.as_ref())
+        let now = clock.now();
+        let is_ahead = created_at.duration_since(now) > CLOCKS_APART;
+        if !establishing
+            && !is_ahead
+            && self.names_newest_of(keyring)
+            && !TableFormat::is_older(needs.as_ref())
         {
             return Ok(());
         }
+        let created_at = if is_ahead { now } else { *created_at };
         let newest = keyring.announced_root();
-        let record = deployment_record(deployment, *created_at, false, newest, random)?;
+        let record = deployment_record(deployment, created_at, false, newest, random)?;
         repository::write(table, &record, Some(self.revision)).await?;
         Ok(())
     }
@@ -112,6 +129,62 @@ pub async fn holds_deployment(table: &dyn TableReader) -> Result<bool, OpenError
     Ok(marked(table).await?.is_some())
 }
 
+/// The time before which the table's logs hold nothing. Where the table does not tell, because it holds no deployment or its
+/// date is still to come, it is a year ago. The deployment's record is read by a query, for an auditor is permitted no more.
+///
+/// # Errors
+/// When the table fails, or its record does not decode.
+pub async fn beginning_of_logs(
+    table: &dyn TableReader,
+    clock: &dyn Clock,
+) -> Result<Timestamp, OpenError> {
+    let page = table.page(Kind::Config, DEPLOYMENT_RECORD, None, 1).await?;
+    let record = page.records.first();
+    let made = match record.filter(|record| record.id == DEPLOYMENT_RECORD) {
+        Some(record) => Some(decoded(record)?.created_at),
+        None => None,
+    };
+    let now = clock.now();
+    let beginning = match made.filter(|made| *made <= now) {
+        Some(made) => made.saturating_sub(CLOCKS_APART),
+        None => now.saturating_sub(UNKNOWN_BEGINNING),
+    };
+    Ok(beginning.unwrap_or(Timestamp::MIN))
+}
+
+/// Prepares the table for the logs of this earlier record of its deployment: if the deployment is older by that record, the
+/// table's record gets its date.
+///
+/// # Errors
+/// When the table fails, or a record does not decode.
+pub async fn extend_logs_to(
+    earlier: &Record,
+    table: &dyn TableWriter,
+    random: &dyn Random,
+) -> Result<(), OpenError> {
+    let earlier = decoded(earlier)?.created_at;
+    let contended = || OpenError::Store(StoreError::Conflict);
+    repository::update(contended, async || {
+        let Some(Marked {
+            deployment,
+            revision,
+        }) = marked(table).await?
+        else {
+            return Err(OpenError::NotEstablished);
+        };
+        if deployment.created_at <= earlier {
+            return Ok(Some(()));
+        }
+        let changed = Deployment {
+            created_at: earlier,
+            ..deployment
+        };
+        let is_written = repository::write(table, &changed.record(random)?, Some(revision)).await?;
+        Ok(is_written.then_some(()))
+    })
+    .await
+}
+
 /// Marks the table for a new deployment, before its keyring is made. If several processes mark it at once, one wins.
 pub(super) async fn mark(
     table: &dyn TableWriter,
@@ -132,19 +205,26 @@ pub(super) fn deployment_record(
     newest_root: Option<&str>,
     random: &dyn Random,
 ) -> Result<Record, OpenError> {
-    Ok(Record {
-        kind: Kind::Config,
-        id: DEPLOYMENT_RECORD.to_owned(),
-        revision: Revision::random(random)?,
-        value: encoding::encode(&Deployment {
-            format: encoding::FORMAT,
-            deployment: deployment.to_owned(),
-            created_at,
-            establishing,
-            root: newest_root.map(str::to_owned),
-            needs: Some(TableFormat::own()),
+    Deployment {
+        format: encoding::FORMAT,
+        deployment: deployment.to_owned(),
+        created_at,
+        establishing,
+        root: newest_root.map(str::to_owned),
+        needs: Some(TableFormat::own()),
+    }
+    .record(random)
+}
+
+impl Deployment {
+    /// A record of it under a new revision.
+    fn record(&self, random: &dyn Random) -> Result<Record, OpenError> {
+        Ok(Record {
+            kind: Kind::Config,
+            id: DEPLOYMENT_RECORD.to_owned(),
+            revision: Revision::random(random)?,
+            value: encoding::encode(self).map_err(OpenError::Operation)?,
+            expires_at: None,
         })
-        .map_err(OpenError::Operation)?,
-        expires_at: None,
-    })
+    }
 }

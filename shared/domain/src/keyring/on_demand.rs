@@ -493,7 +493,7 @@ impl KeyringOnDemand {
         keyring.must_be_of(&marked)?;
         if let TableAccess::Write(table) = &self.table {
             marked
-                .finish(&keyring, table.as_ref(), &*self.random)
+                .finish(&keyring, table.as_ref(), &*self.clock, &*self.random)
                 .await?;
         }
         self.looked(began);

@@ -122,8 +122,8 @@ impl KeyringOnDemand {
             if marked.names_newest_of(&keyring) {
                 return Ok(Some(()));
             }
-            let finished = marked.finish(&keyring, table, &*self.random).await;
-            finished.map(|()| None)
+            let finished = marked.finish(&keyring, table, &*self.clock, &*self.random);
+            finished.await.map(|()| None)
         };
         match tried(announced).await {
             Ok(Some(())) => Ok(keyring),
