@@ -41,6 +41,7 @@ async fn options_of_a_folder_and_of_a_table_are_refused_together() {
         }
         for option in [
             "--root-keyring-secret",
+            "--root-keyring-vault",
             "--root-access-key-secret",
             "--root-keyring-file",
         ] {

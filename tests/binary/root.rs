@@ -269,13 +269,18 @@ async fn root_given_up_loses_what_it_signed_and_its_id_is_not_used_again() {
     let data = data_dir(&folder);
     let options = ServerOptions::default();
     let server = options.start(&data).await;
-    drop(blobs(&server, 1).await);
+    let blobs = blobs(&server, 1).await;
     server.stop().await;
+    let backup = folder.path().join("backup");
+    let backup = backup.to_str().unwrap();
+    let place = data.to_str().unwrap();
+    let create = ["backup", "create", "--data-dir", place, "--to", backup];
+    let (code, _, stderr) = options.run(&create).await;
+    assert_eq!(code, Some(0), "{stderr}");
     let file = data.join("secrets").join(KEYRING);
     let old = fs::read(&file).unwrap();
     let (code, _, stderr) = root(&options, &data, &["rotate"]).await;
     assert_eq!(code, Some(0), "{stderr}");
-    let place = data.to_str().unwrap();
     let give_up = async |root: &str| {
         let command = ["root", "give-up", "--data-dir", place, root];
         options.run(&command).await
@@ -300,7 +305,9 @@ async fn root_given_up_loses_what_it_signed_and_its_id_is_not_used_again() {
     // The configuration is lost too. No start makes another one in its place.
     let (code, stderr) = options.fail(&data).await;
     assert!(
-        code == Some(1) && stderr.contains("config/service"),
+        code == Some(1)
+            && stderr.contains("config/service")
+            && stderr.contains("`keyway restore --from BACKUP`"),
         "{stderr}"
     );
     // A rotation soon after another change of the keyring is refused for ten seconds.
@@ -322,4 +329,19 @@ async fn root_given_up_loses_what_it_signed_and_its_id_is_not_used_again() {
         .filter(|event| event["operation"] == "kms:GiveUpRoot");
     let results: Vec<&Value> = given_up.map(|event| &event["error"]).collect();
     assert_eq!(results, [&json!("failed"), &json!("failed"), &Value::Null]);
+
+    // A backup of before the lost root was made writes again what that root signed.
+    let restore = ["restore", "--data-dir", place, "--from", backup];
+    let restore = [&restore[..], &["--output", "json"]].concat();
+    let (code, stdout, stderr) = options.run(&restore).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    let done: Value = serde_json::from_str(&stdout).unwrap();
+    let repaired = done["repaired"].to_string();
+    for name in ["k0", "service"] {
+        assert!(repaired.contains(&format!("\"{name}\"")), "{repaired}");
+    }
+    assert_eq!(status(&options, &data).await["lost"], json!([]));
+    let server = options.start(&data).await;
+    all_open(&server, &blobs).await;
+    server.stop().await;
 }

@@ -1,4 +1,5 @@
-//! The root keyring in the KV engine: the contract of secret stores, and deployments over PostgreSQL whose nodes share it.
+//! The root keyring in the KV engine: the contract of secret stores, deployments over PostgreSQL whose nodes share it, and
+//! data folders without a keyring of their own.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -259,11 +260,136 @@ async fn nodes_share_the_keyring_in_vault_through_a_rotation_of_the_root() {
         found.contains(&bao.address),
         "the clock is compared: {found}"
     );
-    for server in [one, two] {
+    retire_first(&options).await;
+    let three = options.start(folder.path()).await;
+    for server in [one, two, three] {
+        opens(&server, &before).await;
         let (code, log, stderr) = server.stop().await;
         assert_eq!(code, Some(0));
         assert!(!format!("{log}{stderr}").contains(&token));
     }
+}
+
+/// Takes the first root out of the keyring, to which no record refers any more.
+async fn retire_first(options: &ServerOptions) {
+    run(options, &["root", "retire", "r1"]).await;
+    let status = run(options, &["root", "status", "--output", "json"]).await;
+    let status: Value = serde_json::from_str(&status).unwrap();
+    let roots = status["roots"].as_array().unwrap();
+    assert_eq!(
+        (roots.len(), &roots[0]["id"]),
+        (1, &json!("r2")),
+        "{status}"
+    );
+}
+
+/// A server whose table is in this folder and whose keyring is in this place.
+fn in_folder(data: &Path, bao: &Bao, place: &Setup) -> ServerOptions {
+    ServerOptions::default()
+        .variable("KEYWAY_DATA_DIR", data.to_str().unwrap())
+        .variable("KEYWAY_ROOT_KEYRING_VAULT", &bao.address)
+        .variable("KEYWAY_ROOT_KEYRING_VAULT_MOUNT", &place.kv)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_folder_with_the_keyring_in_vault_is_rotated_backed_up_and_restored() {
+    let Some(bao) = shared().await else { return };
+    let place = Setup::new(bao).await;
+    let token = token(bao, &place).await;
+    let folder = folder();
+    let data = folder.path().join("data");
+    let options = with_token(in_folder(&data, bao, &place), &token)
+        .variable("KEYWAY_BACKUP_PASSPHRASE", "of a backup");
+    let nothing = options.run(&["root", "status"]).await;
+    assert!(nothing.2.contains("makes one"), "{}", nothing.2);
+    assert!(!data.exists());
+    let server = options.start(folder.path()).await;
+    create(&server, "k").await;
+    let before = generated(&server, "k").await;
+    assert!(data.join("keyway.db").exists() && !data.join("secrets").exists());
+
+    run(&options, &["root", "rotate"]).await;
+    run(&options, &["root", "rewrap"]).await;
+    create(&server, "later").await;
+    retire_first(&options).await;
+    opens(&server, &before).await;
+    let found = run(&options, &["doctor", "--output", "json"]).await;
+    for wanted in ["keyring-ok", "files-ok", "log-ok", bao.address.as_str()] {
+        assert!(found.contains(wanted), "{wanted}: {found}");
+    }
+    assert!(!found.contains("\"severity\":\"error\""), "{found}");
+    let backup = folder.path().join("backup");
+    let backup = backup.to_str().unwrap();
+    run(
+        &options,
+        &["backup", "create", "--with-root", "--to", backup],
+    )
+    .await;
+    run(&options, &["backup", "verify", backup]).await;
+    let (code, log, stderr) = server.stop().await;
+    assert_eq!(code, Some(0));
+    assert!(!format!("{log}{stderr}").contains(&token));
+
+    // Into another folder and another place in Vault, and from there into a folder that has its own keyring.
+    let moved = Setup::new(bao).await;
+    let other = folder.path().join("other");
+    let whole = folder.path().join("whole");
+    let passphrase = "of a backup";
+    let alone = ServerOptions::default()
+        .variable("KEYWAY_DATA_DIR", whole.to_str().unwrap())
+        .variable("KEYWAY_BACKUP_PASSPHRASE", passphrase);
+    let elsewhere = with_token(in_folder(&other, bao, &moved), &bao.root)
+        .variable("KEYWAY_BACKUP_PASSPHRASE", passphrase);
+    for options in [elsewhere, alone] {
+        run(&options, &["restore", "--from", backup, "--dry-run"]).await;
+        run(&options, &["restore", "--from", backup]).await;
+        let server = options.start(folder.path()).await;
+        opens(&server, &before).await;
+        server.stop().await;
+        run(&options, &["audit", "verify"]).await;
+    }
+    assert!(!other.join("secrets").exists() && whole.join("secrets").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_folder_opens_with_its_own_keyring_alone() {
+    let Some(bao) = shared().await else { return };
+    let (place, other) = (Setup::new(bao).await, Setup::new(bao).await);
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name);
+    let of = |name: &str, place: &Setup| with_token(in_folder(&path(name), bao, place), &bao.root);
+    of("one", &place).start(folder.path()).await.stop().await;
+    of("two", &other).start(folder.path()).await.stop().await;
+    let own = |name: &str| {
+        ServerOptions::default().variable("KEYWAY_DATA_DIR", path(name).to_str().unwrap())
+    };
+    own("own").start(folder.path()).await.stop().await;
+    let nowhere = Setup::new(bao).await;
+    let passphrase = of("one", &place).variable("KEYWAY_PASSPHRASE", "x");
+    for (options, says) in [
+        (of("one", &other), "belongs to another deployment"),
+        (of("one", &nowhere), "restore the keyring"),
+        (own("one"), "restore the keyring"),
+        (of("own", &nowhere), "restore the keyring"),
+        (of("own", &place), "belongs to another deployment"),
+        (of("new", &place), "--accept-empty-table"),
+        (passphrase, "it would protect nothing"),
+    ] {
+        let (code, stderr) = options.fail(folder.path()).await;
+        assert_eq!(code, Some(1), "{says}: {stderr}");
+        assert!(stderr.contains(says), "{says}: {stderr}");
+    }
+    let (code, stdout, _) = of("one", &other).run(&["doctor"]).await;
+    assert!(
+        code == Some(1) && stdout.contains("belongs to another deployment"),
+        "{stdout}"
+    );
+    // A lost table with a keyring in the folder gets no keyring elsewhere.
+    std::fs::remove_file(path("own").join("keyway.db")).unwrap();
+    let (code, stderr) = of("own", &nowhere).fail(folder.path()).await;
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("its table keyway.db is gone"), "{stderr}");
+    assert!(!path("own").join("keyway.db").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! Where the deployment is: in a folder of this machine, or in a database with the root keyring elsewhere.
+//! Where the deployment is: in a folder of this machine, or with its table, its root keyring or both elsewhere.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,17 +30,19 @@ use crate::command_log::CommandLog;
 /// The longest timeout for a request to Vault that the service's configuration may set.
 const VAULT_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Where the deployment is: a folder of this machine, or a database with the root keyring elsewhere. Options of the one
-/// are refused beside the other: an option that is ignored misleads.
+/// Where the deployment is: its table in a folder of this machine or in a database, and its root keyring. Options of one
+/// place are refused beside another: an option that is ignored misleads.
 #[derive(Clone, Args)]
 #[command(
     group = ArgGroup::new("database").args(["table", "postgres"]),
     mut_arg("data_dir", |option| option.conflicts_with_all(["table", "postgres"])),
     mut_arg("table_endpoint", |option| option.requires("table")),
     group = ArgGroup::new("keyring").args(["root_keyring_file", "root_keyring_secret", "root_keyring_vault"]),
+    // A forgotten --table must not make a deployment in the default folder.
+    group = ArgGroup::new("place").args(["table", "postgres", "data_dir"]).multiple(true),
     mut_arg("root_keyring_file", |option| option.requires("database")),
-    mut_arg("root_keyring_secret", |option| option.requires("database")),
-    mut_arg("root_keyring_vault", |option| option.requires("database")),
+    mut_arg("root_keyring_secret", |option| option.requires("place")),
+    mut_arg("root_keyring_vault", |option| option.requires("place")),
     mut_arg("root_access_key_secret", |option| option.requires("database"))
 )]
 pub(crate) struct Deployment {
@@ -98,8 +100,21 @@ impl Deployment {
     }
 
     /// Whether the table is a file of the data folder.
-    pub(crate) fn is_in_folder(&self) -> bool {
+    pub(crate) fn has_table_in_folder(&self) -> bool {
         self.aws.name().is_none() && !self.postgres.is_named()
+    }
+
+    /// Whether the table and the root keyring are files of the data folder.
+    fn is_in_folder(&self) -> bool {
+        self.has_table_in_folder() && self.keyring_service().is_none()
+    }
+
+    /// The option that names the service that holds the root keyring, if one does.
+    fn keyring_service(&self) -> Option<&'static str> {
+        if self.keyring_vault.address().is_some() {
+            return Some("--root-keyring-vault");
+        }
+        self.aws.names_keyring().then_some("--root-keyring-secret")
     }
 
     /// The finding for a database that does not open.
@@ -125,7 +140,7 @@ impl Deployment {
         Ok(addresses)
     }
 
-    /// Opens a deployment whose table is a database.
+    /// Opens a deployment whose table and root keyring are apart.
     async fn apart(
         &self,
         first_use: FirstUse,
@@ -147,32 +162,32 @@ impl Deployment {
         if let Some(folder) = self.operator.keyring_folder() {
             token_folders = token_folders.never_below(folder.to_owned());
         }
-        let vaults = vaults(&clock, VAULT_TIMEOUT, &self.vault, token_folders)?;
-        let ports = if self.postgres.is_named() {
+        if self.has_table_in_folder() {
+            token_folders = embedded::never_in_folder(token_folders, &self.operator);
+        }
+        let apart = Apart {
+            secrets,
+            vaults: vaults(&clock, VAULT_TIMEOUT, &self.vault, token_folders)?,
+            clock: Arc::clone(&clock),
+            random,
+        };
+        let ports = if self.has_table_in_folder() {
             let table = match first_use {
-                FirstUse::Makes { .. } => self.postgres.table(Arc::clone(&clock)).await?,
-                FirstUse::IsRefused => self.postgres.existing_table(Arc::clone(&clock)).await?,
+                FirstUse::Makes { .. } => embedded::table(&self.operator, clock)?,
+                FirstUse::IsRefused => embedded::existing_table(&self.operator, clock)?,
             };
-            Apart {
-                changes: Some(Arc::clone(&table) as _),
-                table,
-                secrets,
-                vaults,
-                clock,
-                random,
-            }
-            .ports(first_use)
+            apart.ports(table, None, first_use)
+        } else if self.postgres.is_named() {
+            let table = match first_use {
+                FirstUse::Makes { .. } => self.postgres.table(clock).await?,
+                FirstUse::IsRefused => self.postgres.existing_table(clock).await?,
+            };
+            let changes = Arc::clone(&table) as _;
+            apart.ports(table, Some(changes), first_use)
         } else {
             let account = account.as_ref().context("no AWS account")?;
-            Apart {
-                table: Arc::new(self.aws.table(account, &clock)?),
-                changes: None,
-                secrets,
-                vaults,
-                clock,
-                random,
-            }
-            .ports(first_use)
+            let table = Arc::new(self.aws.table(account, &clock)?);
+            apart.ports(table, None, first_use)
         };
         Ok((ports, root))
     }
@@ -199,13 +214,19 @@ impl Deployment {
         self.aws.keyring_secrets(account)
     }
 
+    /// The store of a root keyring that must exist and is no file of the data folder.
+    async fn keyring_elsewhere(&self) -> anyhow::Result<Arc<dyn SecretStore>> {
+        self.keyring_is_named()?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
+        let account = self.account().await?;
+        self.keyring_secrets(account.as_ref(), true, &clock, &random)
+    }
+
     /// Refuses a database without a root keyring.
     fn keyring_is_named(&self) -> anyhow::Result<()> {
         self.passphrase_is_used()?;
-        if self.operator.keyring_folder().is_none()
-            && !self.aws.names_keyring()
-            && self.keyring_vault.address().is_none()
-        {
+        if self.operator.keyring_folder().is_none() && self.keyring_service().is_none() {
             let database = self.database_option();
             bail!(
                 "{database} needs a root keyring: name its folder with --root-keyring-file (KEYWAY_ROOT_KEYRING_FILE), its secret with --root-keyring-secret (KEYWAY_ROOT_KEYRING_SECRET), or its Vault with --root-keyring-vault (KEYWAY_ROOT_KEYRING_VAULT)"
@@ -227,15 +248,18 @@ impl Deployment {
         if self.is_in_folder() || self.operator.keyring_folder().is_some() {
             return Ok(());
         }
-        let database = self.database_option();
+        let beside = match self.keyring_service() {
+            Some(option) if self.has_table_in_folder() => option.to_owned(),
+            _ => format!("{} and without --root-keyring-file", self.database_option()),
+        };
         if self.operator.passphrase_file.is_some() {
             bail!(
-                "--passphrase-file protects the root keyring's file, and with {database} and without --root-keyring-file it would protect nothing: leave it out"
+                "--passphrase-file protects the root keyring's file, and with {beside} it would protect nothing: leave it out"
             );
         }
         if secret("KEYWAY_PASSPHRASE")?.is_some() {
             bail!(
-                "KEYWAY_PASSPHRASE protects the root keyring's file, and with {database} and without --root-keyring-file it would protect nothing: unset it"
+                "KEYWAY_PASSPHRASE protects the root keyring's file, and with {beside} it would protect nothing: unset it"
             );
         }
         Ok(())
@@ -274,8 +298,15 @@ impl DeploymentLocation {
     pub(crate) async fn inspect(&self) -> anyhow::Result<Inspected> {
         self.region_is_used()?;
         let deployment = &self.deployment;
-        if deployment.is_in_folder() {
-            return Ok(embedded::inspect(&deployment.operator, &deployment.vault).await);
+        if deployment.has_table_in_folder() {
+            let elsewhere = match deployment.keyring_service() {
+                Some(_) => Some(deployment.keyring_elsewhere().await),
+                None => None,
+            };
+            let (operator, vault) = (&deployment.operator, &deployment.vault);
+            let mut inspected = embedded::inspect(operator, vault, elsewhere).await;
+            inspected.dated = deployment.dated().await?;
+            return Ok(inspected);
         }
         let mut inspected = Inspected {
             findings: Vec::new(),
@@ -307,8 +338,8 @@ impl DeploymentLocation {
     /// The data folder, unless the table is a database.
     pub(crate) fn folder(&self) -> Option<&Path> {
         let deployment = &self.deployment;
-        let is_in_folder = deployment.is_in_folder();
-        is_in_folder.then_some(deployment.operator.data_dir.as_path())
+        let has_folder = deployment.has_table_in_folder();
+        has_folder.then_some(deployment.operator.data_dir.as_path())
     }
 
     /// The deployment's table, to be read without the root keyring, and the time. So records that it signs are not
@@ -319,7 +350,7 @@ impl DeploymentLocation {
         self.region_is_used()?;
         let deployment = &self.deployment;
         deployment.passphrase_is_used()?;
-        if deployment.is_in_folder() {
+        if deployment.has_table_in_folder() {
             return embedded::unverified_table(&deployment.operator);
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
@@ -349,7 +380,10 @@ impl DeploymentLocation {
         } else {
             Some(deployment.keyring_secrets(account.as_ref(), dry_run, &clock, &random)?)
         };
-        let table: Option<Arc<dyn TableWriter>> = if deployment.postgres.is_named() {
+        let table: Option<Arc<dyn TableWriter>> = if deployment.has_table_in_folder() {
+            let table = embedded::table_to_restore(&deployment.operator, dry_run, &clock)?;
+            table.map(|table| table as _)
+        } else if deployment.postgres.is_named() {
             let (postgres, clock) = (&deployment.postgres, Arc::clone(&clock));
             match dry_run {
                 true => postgres.table_if_any(clock).await?.map(|table| table as _),

@@ -153,7 +153,7 @@ pub(crate) async fn run(command: RootCommand) -> anyhow::Result<()> {
             let given_up = log.ended(action, given_up, |(), event| event.of("root", root));
             given_up.await?;
             print(&format!(
-                "the root {root} is given up; `keyway table verify` lists what it signed"
+                "the root {root} is given up; `keyway table verify` lists what it signed, and `keyway restore --from BACKUP` writes these records again"
             ));
             Ok(())
         }

@@ -16,9 +16,9 @@ use keyway_deployment_aws::ObjectStore;
 use keyway_dialect_kes::Kes;
 use keyway_domain::access::{NewAccessKey, RootAccessKey};
 use keyway_domain::machine::Machine;
-use keyway_domain::one_line;
-use keyway_domain::ports::TableReader;
-use keyway_domain::service::ServiceState;
+use keyway_domain::ports::{Consistency, Forgery, Kind, TableReader};
+use keyway_domain::service::{SERVICE_RECORD, ServiceState};
+use keyway_domain::{KmsError, one_line};
 use keyway_http::{BodyMemory, Mount, Site, Stopwatch};
 use keyway_logging::{LogFormat, check_levels, start_log};
 use keyway_metrics::{Metrics, Open};
@@ -156,8 +156,8 @@ impl Serve {
 
     /// The data folder, unless the table is a database.
     fn folder(&self) -> Option<&Path> {
-        let is_in_folder = self.deployment.is_in_folder();
-        is_in_folder.then_some(self.deployment.operator.data_dir.as_path())
+        let has_folder = self.deployment.has_table_in_folder();
+        has_folder.then_some(self.deployment.operator.data_dir.as_path())
     }
 }
 
@@ -335,25 +335,19 @@ impl Ready {
             .reading()
             .server(&serve.settings, Proof::Signature(root));
         if serve.start {
-            ports
-                .start_if_new(&server.service, default_key_id)
-                .await
-                .map_err(|error| {
-                    anyhow!(
-                        "the service could not be configured: {}",
-                        error.for_operator()
-                    )
-                })?;
+            let started = ports.start_if_new(&server.service, default_key_id).await;
+            if let Err(error) = started {
+                return Err(unusable(&ports, "the service could not be configured", &error).await);
+            }
         }
         let errors = Arc::new(keyway_logging::errors);
         let audit = ports.audit(&serve.settings.audit, errors)?;
         server.service.check_also(table_health);
         audit.checked_by(&server.service);
-        let config = server
-            .service
-            .config()
-            .await
-            .map_err(|error| anyhow!("the configuration: {}", error.for_operator()))?;
+        let config = match server.service.config().await {
+            Ok(config) => config,
+            Err(error) => return Err(unusable(&ports, "the configuration", &error).await),
+        };
         let status = match config.map(|config| config.state) {
             None => "NotConfigured",
             Some(ServiceState::Configured) => "Configured",
@@ -367,6 +361,28 @@ impl Ready {
             makes_root,
         })
     }
+}
+
+/// The error of a configuration that cannot be used, and what to do if its root was given up.
+async fn unusable(ports: &Writing, what: &str, error: &KmsError) -> anyhow::Error {
+    let text = format!("{what}: {}", error.for_operator());
+    if is_config_lost(ports).await == Some(true) {
+        return anyhow!(
+            "{text}; that root was given up: `keyway restore --from BACKUP` writes the records again that it signed"
+        );
+    }
+    anyhow!(text)
+}
+
+/// Whether the configuration was signed by a root that was given up; `None` if it cannot be told.
+async fn is_config_lost(ports: &Writing) -> Option<bool> {
+    let read = ports
+        .stored
+        .get(Kind::Config, SERVICE_RECORD, Consistency::Strong);
+    let record = read.await.ok()??;
+    let keyring = ports.keyring.keyring().await.ok()?;
+    let is_unknown = keyring.must_verify(&record) == Err(Forgery::UnknownRoot);
+    Some(is_unknown && keyring.refuses_for_good(&record))
 }
 
 /// Makes the root access key if there is none, and shows it. This is the last step of a start, for a start that fails must

@@ -318,6 +318,11 @@ impl RootKeyring {
         self.roots.iter().any(|held| held.id == root)
     }
 
+    /// Whether the root of this id was taken out or given up.
+    pub(crate) fn has_retired(&self, root: &str) -> bool {
+        self.retired.iter().any(|retired| retired == root)
+    }
+
     /// The ids of its roots and when they were made, oldest first.
     pub fn roots(&self) -> impl Iterator<Item = (&str, Timestamp)> {
         self.roots

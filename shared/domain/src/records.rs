@@ -180,6 +180,18 @@ impl RootKeyring {
         }
     }
 
+    /// Whether a stored record can never be obeyed again: it is refused, and not only because another process has added a
+    /// root that this keyring does not hold yet.
+    pub fn refuses_for_good(&self, record: &Record) -> bool {
+        match self.must_verify(record) {
+            Ok(()) => false,
+            Err(Forgery::UnknownRoot) => {
+                signing_root(&record.value).is_some_and(|root| self.has_retired(root))
+            }
+            Err(_) => true,
+        }
+    }
+
     pub(crate) fn verdict<'a>(&self, record: &'a Record) -> Verdict<'a> {
         let signed = match parse(&record.value) {
             Stored::Signed(signed) => signed,

@@ -62,6 +62,7 @@ impl Writes<'_> {
         // Under a root that was added meanwhile it cannot be judged, so it is neither changed nor signed again.
         if let Some(now) = now
             && self.keyring().must_verify(now) == Err(Forgery::UnknownRoot)
+            && !self.is_damaged(now)
         {
             return Err(RestoreError::RootRotated);
         }

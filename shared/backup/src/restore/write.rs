@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use keyway_domain::keyring::{KeyringOnDemand, RootKeyring};
 use keyway_domain::ports::{
-    Consistency, Forgery, Kind, RandomError, Record, Revision, StoreError, TableReader, TableWriter,
+    Consistency, Kind, RandomError, Record, Revision, StoreError, TableReader, TableWriter,
 };
 use keyway_domain::records::{SignedTable, content};
 
@@ -155,10 +155,10 @@ impl<'a> Writes<'a> {
         }
     }
 
-    /// Whether the table's record does not verify. A root that was added meanwhile is unknown here, and no damage.
+    /// Whether the table's record does not verify. A root that was added meanwhile is unknown here, and no damage; one that
+    /// was given up is lost for good.
     pub(super) fn is_damaged(&self, current: &Record) -> bool {
-        let judged = self.keyring.must_verify(current);
-        judged.is_err_and(|why| why != Forgery::UnknownRoot)
+        self.keyring.refuses_for_good(current)
     }
 
     /// Writes the record, unless another writer makes that needless meanwhile.

@@ -23,12 +23,8 @@ pub enum FirstUse {
     IsRefused,
 }
 
-/// The places of a deployment whose table and root keyring are apart.
-pub struct Apart<T> {
-    /// The table.
-    pub table: Arc<T>,
-    /// Announces other processes' changes of the table, if the store does.
-    pub changes: Option<Arc<dyn ChangeFeed>>,
+/// What a deployment whose table and root keyring are apart has besides its table.
+pub struct Apart {
     /// The store of the root keyring.
     pub secrets: Arc<dyn SecretStore>,
     /// Connects to Vaults.
@@ -39,12 +35,16 @@ pub struct Apart<T> {
     pub random: Arc<dyn Random>,
 }
 
-impl<T: TableWriter + 'static> Apart<T> {
-    /// The ports of a process that writes. The keyring is opened when it is first needed; see [`must_fit`].
-    pub fn ports(self, first_use: FirstUse) -> Writing {
+impl Apart {
+    /// The ports of a process that writes this table. `changes` announces other processes' changes of it, if the store does.
+    /// The keyring is opened when it is first needed; see [`must_fit`].
+    pub fn ports<T: TableWriter + 'static>(
+        self,
+        table: Arc<T>,
+        changes: Option<Arc<dyn ChangeFeed>>,
+        first_use: FirstUse,
+    ) -> Writing {
         let Self {
-            table,
-            changes,
             secrets,
             vaults,
             clock,

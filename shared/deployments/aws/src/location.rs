@@ -243,14 +243,13 @@ pub(crate) fn open(
     metrics: Option<&Arc<Metrics>>,
 ) -> anyhow::Result<(Writing, Arc<KeyringOnDemand>)> {
     let apart = Apart {
-        table: Arc::new(location.table(config, clock)?),
-        changes: None,
         secrets: counted(location.keyring_secrets(config)?, metrics),
         vaults: vaults(clock, VAULT_TIMEOUT, vault, vault.token_folders())?,
         clock: Arc::clone(clock),
         random: Arc::clone(random),
     };
-    let ports = apart.ports(first_use);
+    let table = Arc::new(location.table(config, clock)?);
+    let ports = apart.ports(table, None, first_use);
     let keyring = Arc::clone(&ports.keyring);
     let ports = match metrics {
         Some(metrics) => ports.counted(metrics),

@@ -21,7 +21,10 @@ use keyway_store_sqlite::{OpenError, SqliteReader};
 pub use certificates::{Purpose, backup_finding, certificate_findings};
 pub use endpoints::endpoint_findings;
 
-use crate::{KEYRING_FILE, Operator, TABLE_FILE, VAULT_TIMEOUT, configured_folder, own_folder};
+use crate::{
+    KEYRING_FILE, Operator, TABLE_FILE, VAULT_TIMEOUT, configured_folder, never_in_folder,
+    own_folder,
+};
 
 const MIB: u64 = 1024 * 1024;
 /// A write of the table needs a few MiB.
@@ -43,8 +46,13 @@ pub struct Inspected {
     pub dated: Vec<String>,
 }
 
-/// Examines the files of the deployment in the data folder, and opens its table and keyring for reading.
-pub async fn inspect(operator: &Operator, files: &VaultFiles) -> Inspected {
+/// Examines the files of the deployment in the data folder, and opens its table and keyring for reading. `elsewhere` is the
+/// store of a root keyring that is no file.
+pub async fn inspect(
+    operator: &Operator,
+    files: &VaultFiles,
+    elsewhere: Option<anyhow::Result<Arc<dyn SecretStore>>>,
+) -> Inspected {
     let mut inspected = Inspected {
         findings: disk(&operator.data_dir),
         unverified: None,
@@ -58,7 +66,11 @@ pub async fn inspect(operator: &Operator, files: &VaultFiles) -> Inspected {
     let table = match SqliteReader::open(&path, Arc::clone(&clock)) {
         Ok(table) => Arc::new(table),
         Err(error) => {
-            findings.extend(owners(&operator.data_dir, &own_folder(operator)));
+            let own = own_folder(operator);
+            findings.extend(match elsewhere {
+                Some(_) => owners(&[&operator.data_dir]),
+                None => owners(&[&operator.data_dir, &own]),
+            });
             findings.push(unavailable(&path, &error));
             return inspected;
         }
@@ -67,19 +79,16 @@ pub async fn inspect(operator: &Operator, files: &VaultFiles) -> Inspected {
         let seen = "the next start of a server updates it";
         findings.push(Finding::new(Code::TableOlder, shown(&path), seen));
     }
-    let folder = match configured_folder(table.as_ref()).await {
-        Ok(configured) => configured.map_or_else(|| own_folder(operator), PathBuf::from),
-        Err(error) => {
-            findings.push(Finding::failed(
-                "root keyring's folder",
-                format!("{error:#}"),
-            ));
-            own_folder(operator)
-        }
-    };
-    findings.extend(owners(&operator.data_dir, &folder));
     inspected.unverified = Some((Arc::clone(&table) as _, Arc::clone(&clock)));
-    match open(operator, files, &folder, table, clock) {
+    let secrets = match elsewhere {
+        Some(secrets) => {
+            findings.extend(owners(&[&operator.data_dir]));
+            secrets
+        }
+        None => in_folder(operator, table.as_ref(), findings).await,
+    };
+    let opened = secrets.and_then(|secrets| open(operator, files, secrets, table, clock));
+    match opened {
         Ok(ports) => inspected.ports = Some(ports),
         Err(error) => {
             let seen = format!("{error:#}");
@@ -89,17 +98,37 @@ pub async fn inspect(operator: &Operator, files: &VaultFiles) -> Inspected {
     inspected
 }
 
+/// The store of the root keyring's file, and findings about its folder and the data folder.
+async fn in_folder(
+    operator: &Operator,
+    table: &SqliteReader,
+    findings: &mut Vec<Finding>,
+) -> anyhow::Result<Arc<dyn SecretStore>> {
+    let folder = match configured_folder(table).await {
+        Ok(configured) => configured.map_or_else(|| own_folder(operator), PathBuf::from),
+        Err(error) => {
+            findings.push(Finding::failed(
+                "root keyring's folder",
+                format!("{error:#}"),
+            ));
+            own_folder(operator)
+        }
+    };
+    findings.extend(owners(&[&operator.data_dir, &folder]));
+    let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
+    let secrets = FileSecrets::inspect(&folder, operator.passphrase()?, random)?;
+    Ok(Arc::new(secrets))
+}
+
 fn open(
     operator: &Operator,
     files: &VaultFiles,
-    folder: &Path,
+    secrets: Arc<dyn SecretStore>,
     table: Arc<SqliteReader>,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Reading> {
     keyway_crypto::self_test().context("the cryptography of this build does not work")?;
     let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
-    let secrets = FileSecrets::inspect(folder, operator.passphrase()?, Arc::clone(&random))?;
-    let secrets: Arc<dyn SecretStore> = Arc::new(secrets);
     let stored: Arc<dyn TableReader> = table;
     let keyring = Arc::new(KeyringOnDemand::opening(
         Arc::clone(&stored),
@@ -107,11 +136,8 @@ fn open(
         Arc::clone(&clock),
         Arc::clone(&random),
     ));
-    let token_folders = files
-        .token_folders()
-        .never_below(operator.data_dir.clone())
-        .never_beside(TABLE_FILE)
-        .never_beside(KEYRING_FILE);
+    let token_folders = files.token_folders().never_beside(KEYRING_FILE);
+    let token_folders = never_in_folder(token_folders, operator);
     Ok(Reading {
         table: Arc::new(SignedTable::new(Arc::clone(&stored), Arc::clone(&keyring))),
         stored,
@@ -138,11 +164,11 @@ fn unavailable(path: &Path, error: &OpenError) -> Finding {
     Finding::new(code, shown(path), error.to_string())
 }
 
-/// Who can reach the data folder, the keyring's folder and their files.
-fn owners(data_dir: &Path, keyring_folder: &Path) -> Vec<Finding> {
+/// Who can reach these folders and their files. The first one is the data folder.
+fn owners(folders: &[&Path]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut looked = 0;
-    for folder in [data_dir, keyring_folder] {
+    for folder in folders {
         match contents(folder) {
             Ok((unfit, count)) => {
                 looked += count;
@@ -153,7 +179,12 @@ fn owners(data_dir: &Path, keyring_folder: &Path) -> Vec<Finding> {
     }
     if findings.is_empty() {
         let seen = format!("{looked} files and folders");
-        findings.push(Finding::new(Code::FilesOk, shown(data_dir), seen));
+        let data_dir = folders.first().map(|folder| shown(folder));
+        findings.push(Finding::new(
+            Code::FilesOk,
+            data_dir.unwrap_or_default(),
+            seen,
+        ));
     }
     findings
 }

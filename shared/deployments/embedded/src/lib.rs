@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use keyway_deployment_assembly::{Stores, SystemClock, SystemRandom, VaultFiles, Writing, vaults};
+use keyway_deployment_assembly::{
+    Stores, SystemClock, SystemRandom, TokenFolders, VaultFiles, Writing, vaults,
+};
 use keyway_domain::OpenError;
 use keyway_domain::keyring::{KEYRING_SECRET, KeyringOnDemand, RootKeyring, holds_deployment};
 use keyway_domain::ports::{Clock, Random, SecretStore, StoreError, TableReader, TableWriter};
@@ -87,6 +89,58 @@ pub fn unverified_table(
     Ok((Arc::new(table.context("the table")?), clock))
 }
 
+/// The table of the data folder for a deployment whose root keyring is elsewhere, made if it is missing.
+///
+/// # Errors
+/// When the folder or the table cannot be used, and when a root keyring in the folder shows that the table was lost.
+pub fn table(operator: &Operator, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<SqliteTable>> {
+    let path = operator.data_dir.join(TABLE_FILE);
+    if !path.exists() && own_folder(operator).join(KEYRING_FILE).exists() {
+        bail!(
+            "{} has a root keyring of its own, but its table {TABLE_FILE} is gone: restore it from a backup, or name an \
+             empty folder",
+            operator.data_dir.display()
+        );
+    }
+    let table = SqliteTable::open(&path, clock).context("the table")?;
+    Ok(Arc::new(table))
+}
+
+/// As [`table`], where the table must exist.
+///
+/// # Errors
+/// When it does not, or cannot be used.
+pub fn existing_table(
+    operator: &Operator,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Arc<SqliteTable>> {
+    must_exist(operator)?;
+    table(operator, clock)
+}
+
+/// The table of the data folder for a restore. It is made if it is missing; a dry run makes none.
+///
+/// # Errors
+/// When the folder or the table cannot be used.
+pub fn table_to_restore(
+    operator: &Operator,
+    dry_run: bool,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Option<Arc<SqliteTable>>> {
+    let path = operator.data_dir.join(TABLE_FILE);
+    if dry_run && !path.exists() {
+        return Ok(None);
+    }
+    let table = SqliteTable::open(&path, Arc::clone(clock)).context("the table")?;
+    Ok(Some(Arc::new(table)))
+}
+
+/// Keeps files of tokens apart from those of the data folder.
+pub fn never_in_folder(folders: TokenFolders, operator: &Operator) -> TokenFolders {
+    let folders = folders.never_below(operator.data_dir.clone());
+    folders.never_beside(TABLE_FILE)
+}
+
 /// The table of the data folder, for the events of a command that opens no deployment. `None` if --root-keyring-file says
 /// that the table is elsewhere.
 ///
@@ -111,13 +165,7 @@ pub async fn stores(operator: &Operator, dry_run: bool) -> anyhow::Result<Stores
     keyway_crypto::self_test().context("the cryptography of this build does not work")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let random: Arc<dyn Random> = Arc::new(SystemRandom::default());
-    let path = operator.data_dir.join(TABLE_FILE);
-    let table = if dry_run && !path.exists() {
-        None
-    } else {
-        let table = SqliteTable::open(&path, Arc::clone(&clock)).context("the table")?;
-        Some(Arc::new(table))
-    };
+    let table = table_to_restore(operator, dry_run, &clock)?;
     let key_directory = match &table {
         Some(table) => configured_folder(table.as_ref()).await?,
         None => None,
@@ -208,11 +256,8 @@ pub async fn open_with(
         bail!("the root keyring: {}", error.for_operator());
     }
     // The keyring's folder is recognized by its file: the configuration may name another folder at any time.
-    let token_folders = files
-        .token_folders()
-        .never_below(operator.data_dir.clone())
-        .never_beside(TABLE_FILE)
-        .never_beside(KEYRING_FILE);
+    let token_folders = files.token_folders().never_beside(KEYRING_FILE);
+    let token_folders = never_in_folder(token_folders, operator);
     let keyring = Arc::new(KeyringOnDemand::opened(
         keyring,
         Arc::clone(&stored) as _,

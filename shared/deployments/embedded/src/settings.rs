@@ -12,7 +12,8 @@ use crate::KEYRING_FILE;
 /// Where the deployment is, and how its root keyring opens.
 #[derive(Debug, Clone, Args)]
 pub struct Operator {
-    /// Folder of the table and the root keyring; made on the first start, readable by its owner only
+    /// Folder of the table, and of the root keyring unless that is elsewhere; made on the first start, readable by its owner
+    /// only
     #[arg(
         long,
         env = "KEYWAY_DATA_DIR",
