@@ -94,7 +94,8 @@ test-otlp: tools ## Test the binary that exports traces, with a collector
 
 test-upgrade: tools ## Nodes of an older build and of this one over one PostgreSQL; builds the older one, once
 	scripts/postgres >/dev/null
-	KEYWAY_TEST_OLDER_BINARY=$$(CARGO="$(CARGO)" scripts/older-build) $(CARGO) test --locked --workspace --test postgres -- upgrade::
+	older=$$(CARGO="$(CARGO)" scripts/older-build) && \
+		KEYWAY_TEST_OLDER_BINARY=$$older $(CARGO) test --locked --workspace --test postgres -- upgrade::
 
 test-docker: tools ## The stores' contracts over LocalStack in a container; needs a Docker engine
 	scripts/test-docker
