@@ -14,12 +14,14 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use aws_lc_rs::{digest, hmac};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use jiff::{SignedDuration, Timestamp};
 use keyway_auth::sigv4::{SignatureError, Presented, Rules, SigningKeys};
+use keyway_domain::SecretBytes;
 use keyway_http::{Peer, Request};
 use libfuzzer_sys::fuzz_target;
 
@@ -129,8 +131,9 @@ fn verdict(request: &Request, secret: &str, at: Timestamp) -> Result<(), Signatu
     let rules = Rules::default();
     let presented = Presented::parse(request, &rules)?;
     let keys = SigningKeys::new(NonZeroUsize::MIN);
-    let cold = presented.verify(secret.as_bytes(), at, &keys);
-    assert_eq!(cold, presented.verify(secret.as_bytes(), at, &keys));
+    let secret = Arc::new(SecretBytes::from(secret.as_bytes().to_vec()));
+    let cold = presented.verify(&secret, at, &keys);
+    assert_eq!(cold, presented.verify(&secret, at, &keys));
     cold
 }
 

@@ -9,6 +9,7 @@
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use aws_lc_rs::{digest, hmac};
@@ -16,6 +17,7 @@ use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
 use keyway_auth::sigv4::{Presented, Rules, SigningKeys};
+use keyway_domain::SecretBytes;
 use keyway_http::{Peer, Request};
 
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
@@ -26,16 +28,15 @@ fn main() {
     let request = signed_request(at);
     let rules = Rules::default();
     let keys = SigningKeys::default();
+    let secret = Arc::new(SecretBytes::from(SECRET.as_bytes().to_vec()));
     let warm = || {
         let presented = Presented::parse(black_box(&request), &rules).expect("well-formed");
-        presented
-            .verify(SECRET.as_bytes(), at, &keys)
-            .expect("signed");
+        presented.verify(&secret, at, &keys).expect("signed");
     };
     let cold = || {
         let presented = Presented::parse(black_box(&request), &rules).expect("well-formed");
         presented
-            .verify(SECRET.as_bytes(), at, &SigningKeys::default())
+            .verify(&secret, at, &SigningKeys::default())
             .expect("signed");
     };
     // The canonical request and the string to sign of this request, in size.

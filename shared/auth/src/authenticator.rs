@@ -142,11 +142,8 @@ impl Signatures {
             .await?
             .ok_or(SignatureError::UnknownAccessKey)?;
         let is_for_service = services.contains(&presented.service());
-        let remainder = presented.verify_head(
-            credential.secret.expose(),
-            self.clock.now(),
-            &self.signing_keys,
-        )?;
+        let remainder =
+            presented.verify_head(&credential.secret, self.clock.now(), &self.signing_keys)?;
         let is_expired = self.credentials.is_expired(&credential);
         let (matches, is_needless) = match (&credential.session_token, presented.session_token()) {
             (None, None) => (true, false),

@@ -15,6 +15,7 @@ mod canonical;
 mod credential;
 mod error;
 mod presented;
+mod received;
 mod scope;
 mod signing_keys;
 mod stamp;

@@ -1,7 +1,8 @@
 use std::borrow::Cow;
+use std::ops::Range;
 
 use http::header::HOST;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 use percent_encoding::percent_decode_str;
 
 use super::SignatureError;
@@ -253,40 +254,69 @@ fn recode(out: &mut String, component: &str) {
     }
 }
 
-/// Appends `name:value\n` for every signed header, in the list's order. The request must have all of them. `host`, if
-/// given, replaces the Host header's value.
-pub(super) fn push_headers(
-    out: &mut Vec<u8>,
-    headers: &HeaderMap,
-    signed: &str,
-    host: Option<&str>,
-) {
-    for name in signed.split(';') {
-        out.extend_from_slice(name.as_bytes());
-        if let Some(host) = host.filter(|_| name == HOST.as_str()) {
-            out.push(b':');
-            out.extend_from_slice(host.as_bytes());
-            out.push(b'\n');
-            continue;
-        }
-        for (at, value) in values(headers, name).enumerate() {
-            out.push(if at == 0 { b':' } else { b',' });
-            push_value(out, value);
-        }
-        out.push(b'\n');
-    }
+/// The signed headers, each as `name:value\n`.
+pub(super) struct SignedHeaders {
+    lines: Vec<u8>,
+    /// Where the Host header's value is in the lines.
+    host: Range<usize>,
+    /// The length of all values as received, each with one byte that separates it from the next.
+    received_bytes: usize,
 }
 
-/// The values of a header, whose name is in lower case. A request has few headers: comparing all of their names is
-/// faster than hashing this one.
-pub(super) fn values<'h>(
-    headers: &'h HeaderMap,
-    name: &str,
-) -> impl Iterator<Item = &'h HeaderValue> {
-    let is_named = move |known: &HeaderName| known.as_str() == name;
-    headers
-        .iter()
-        .filter_map(move |(known, value)| is_named(known).then_some(value))
+impl SignedHeaders {
+    pub(super) fn with_capacity(bytes: usize) -> Self {
+        Self {
+            lines: Vec::with_capacity(bytes),
+            host: 0..0,
+            received_bytes: 0,
+        }
+    }
+
+    /// Adds the line of the header with this name, which is in lower case. Returns whether the request has that header.
+    pub(super) fn add(&mut self, headers: &HeaderMap, name: &str) -> bool {
+        self.lines.extend_from_slice(name.as_bytes());
+        let begin = self.lines.len() + 1;
+        let mut values = 0;
+        // A request has few headers: comparing all of their names is faster than hashing this one.
+        for (known, value) in headers {
+            if known.as_str() == name {
+                self.lines.push(if values == 0 { b':' } else { b',' });
+                push_value(&mut self.lines, value);
+                self.received_bytes += value.len() + 1;
+                values += 1;
+            }
+        }
+        if name == HOST.as_str() {
+            self.host = begin..self.lines.len();
+        }
+        self.lines.push(b'\n');
+        values > 0
+    }
+
+    pub(super) fn received_bytes(&self) -> usize {
+        self.received_bytes
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Appends the lines. `host`, if given, replaces the Host header's value.
+    pub(super) fn push_to(&self, out: &mut Vec<u8>, host: Option<&str>) {
+        let parts = (
+            host,
+            self.lines.get(..self.host.start),
+            self.lines.get(self.host.end..),
+        );
+        match parts {
+            (Some(host), Some(before), Some(after)) => {
+                out.extend_from_slice(before);
+                out.extend_from_slice(host.as_bytes());
+                out.extend_from_slice(after);
+            }
+            _ => out.extend_from_slice(&self.lines),
+        }
+    }
 }
 
 /// Appends the value without the spaces around it, and with runs of spaces as one.

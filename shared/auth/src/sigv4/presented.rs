@@ -3,34 +3,29 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::{constant_time, digest, hmac};
-use http::header::{AUTHORIZATION, CONTENT_ENCODING, DATE, HOST};
-use http::{HeaderMap, HeaderName};
+use http::header::HOST;
 use jiff::{SignedDuration, Timestamp};
+use keyway_domain::SecretBytes;
 use keyway_http::Request;
 use percent_encoding::percent_decode_str;
 
-use super::canonical::{self, Query};
+use super::canonical::{self, Query, SignedHeaders};
 use super::credential::Credential;
-use super::signing_keys::{self, Fingerprint, SigningKeys};
+use super::received::Received;
+use super::signing_keys::{self, SigningKeys};
 use super::stamp::Stamp;
 use super::{ALGORITHM, Rules, SignatureError};
 
 const MAX_AUTHORIZATION: usize = 8 * 1024;
 const MAX_SIGNED_HEADERS: usize = 100;
 const MAX_SIGNED_HEADER_BYTES: usize = 64 * 1024;
+/// The most bytes of canonical requests that wait for a body as text.
+const MAX_WAITING_TEXT: usize = 2 * 1024;
 const MAX_SESSION_TOKEN: usize = 8 * 1024;
 /// Seven days, AWS's limit too.
 const MAX_EXPIRES: i64 = 7 * 24 * 60 * 60;
 
 const X_AMZ_CONTENT_SHA256: &str = "x-amz-content-sha256";
-const X_AMZ_DATE: &str = "x-amz-date";
-const X_AMZ_SECURITY_TOKEN: &str = "x-amz-security-token";
-const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
-/// The same as parsed names, so that looking up a header does not parse one.
-static CONTENT_SHA256: HeaderName = HeaderName::from_static(X_AMZ_CONTENT_SHA256);
-static AMZ_DATE: HeaderName = HeaderName::from_static(X_AMZ_DATE);
-static SECURITY_TOKEN: HeaderName = HeaderName::from_static(X_AMZ_SECURITY_TOKEN);
-static FORWARDED_PROTO: HeaderName = HeaderName::from_static(X_FORWARDED_PROTO);
 const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 
 /// CloudFront adds this header after the client signs. Nothing here reads it.
@@ -43,6 +38,7 @@ pub struct Presented<'r> {
     session_token: Option<Cow<'r, str>>,
     /// Names in lower case, ascending, separated by semicolons. The request has every one.
     signed_headers: Cow<'r, str>,
+    header_lines: SignedHeaders,
     signature: [u8; 32],
     stamp: Stamp,
     expires: Option<SignedDuration>,
@@ -84,12 +80,13 @@ impl<'r> Presented<'r> {
     /// Parses the signature of the request. The head is bounded and read once; the body is not read.
     pub fn parse(request: &'r Request, rules: &Rules) -> Result<Self, SignatureError> {
         let query = Query::parse(&request.raw_query)?;
-        let authorization = single(&request.headers, &AUTHORIZATION, "the Authorization header")?;
+        let received = Received::of(&request.headers);
+        let authorization = received.authorization.text("the Authorization header")?;
         let is_presigned = is_presigned(&query);
         let parts = match (authorization, is_presigned) {
             (Some(_), true) => return Err(SignatureError::BothForms),
-            (Some(authorization), false) => Parts::of_header(&request.headers, authorization)?,
-            (None, true) => Parts::of_query(&request.headers, &query)?,
+            (Some(authorization), false) => Parts::of_header(&received, authorization)?,
+            (None, true) => Parts::of_query(&received, &query)?,
             (None, false) if is_version_2(&query) => return Err(SignatureError::Version2),
             (None, false) => return Err(SignatureError::Missing),
         };
@@ -105,7 +102,7 @@ impl<'r> Presented<'r> {
                 what: "Signature",
                 expected: "64 lower-case hex digits",
             })?;
-        check_signed_headers(&request.headers, &parts.signed_headers, is_presigned)?;
+        let header_lines = signed_headers(request, &received, &parts.signed_headers, is_presigned)?;
         if parts
             .session_token
             .as_ref()
@@ -119,6 +116,7 @@ impl<'r> Presented<'r> {
         }
         let payload = Payload::parse(
             request,
+            &received,
             parts.content_sha256,
             is_presigned && credential.is_s3(),
         )?;
@@ -127,15 +125,16 @@ impl<'r> Presented<'r> {
         } else {
             canonical::queries(&query, &request.raw_query)
         };
-        let host = single(&request.headers, &HOST, "the Host header")?;
         Ok(Self {
             request,
             paths: canonical::paths(&request.raw_path, credential.is_s3())?,
             queries,
-            other_host: host.and_then(|host| canonical::other_host(host, is_over_tls(request))),
+            other_host: (received.host.text("the Host header")?)
+                .and_then(|host| canonical::other_host(host, is_over_tls(request, &received))),
             credential,
             session_token: parts.session_token,
             signed_headers: parts.signed_headers,
+            header_lines,
             signature,
             stamp: parts.stamp,
             expires: parts.expires,
@@ -166,7 +165,7 @@ impl<'r> Presented<'r> {
     /// [`SignatureError`] otherwise.
     pub fn verify(
         &self,
-        secret: &[u8],
+        secret: &Arc<SecretBytes>,
         now: Timestamp,
         signing_keys: &SigningKeys,
     ) -> Result<(), SignatureError> {
@@ -180,7 +179,7 @@ impl<'r> Presented<'r> {
     /// [`SignatureError`] if the head already shows that `secret` did not sign it, or that it is not valid at `now`.
     pub fn verify_head(
         &self,
-        secret: &[u8],
+        secret: &Arc<SecretBytes>,
         now: Timestamp,
         signing_keys: &SigningKeys,
     ) -> Result<Remainder, SignatureError> {
@@ -189,14 +188,13 @@ impl<'r> Presented<'r> {
         if secret.is_empty() {
             return Err(SignatureError::SignatureMismatch);
         }
-        let fingerprint = Fingerprint::of(secret);
-        let known = signing_keys.find(self.credential.text(), &fingerprint);
+        let known = signing_keys.find(self.credential.text(), secret);
         let (key, new) = match known {
             Some(key) => (key, None),
             None => {
-                let key = signing_keys::derive(secret, self.credential.scope())
+                let key = signing_keys::derive(secret.expose(), self.credential.scope())
                     .ok_or(SignatureError::SignatureMismatch)?;
-                (Arc::new(key), Some(fingerprint))
+                (Arc::new(key), Some(secret))
             }
         };
         let remainder = match &self.payload {
@@ -212,8 +210,8 @@ impl<'r> Presented<'r> {
                 return Ok(Remainder::Signature(self.unfinished(key, new)));
             }
         };
-        if let Some(fingerprint) = new {
-            signing_keys.keep(self.credential.text(), fingerprint, key);
+        if let Some(secret) = new {
+            signing_keys.keep(self.credential.text(), secret, key);
         }
         Ok(remainder)
     }
@@ -241,19 +239,25 @@ impl<'r> Presented<'r> {
         }
     }
 
-    /// Keeps the forms as hashes, because their texts would take much memory while a request waits for its body.
-    fn unfinished(&self, key: Arc<hmac::Key>, new: Option<Fingerprint>) -> Unfinished {
-        let hashed = |form: Vec<u8>| {
+    /// Keeps short forms as texts, because nearly always the first one is what was signed, and the others need no hash
+    /// then. Keeps the rest as hashes, because their texts would take much memory while a request waits for its body.
+    fn unfinished(&self, key: Arc<hmac::Key>, new: Option<&Arc<SecretBytes>>) -> Unfinished {
+        let mut bytes = 0;
+        let kept = |form: Vec<u8>| {
+            bytes += form.len();
+            if bytes <= MAX_WAITING_TEXT {
+                return Form::Text(form);
+            }
             let mut context = digest::Context::new(&digest::SHA256);
             context.update(&form);
-            context
+            Form::Hashed(context)
         };
         Unfinished {
-            forms: self.forms().map(hashed).collect(),
+            forms: self.forms().map(kept).collect(),
             to_sign: self.to_sign(),
             signature: self.signature,
             key,
-            new: new.map(|fingerprint| (self.credential.text().into(), fingerprint)),
+            new: new.map(|secret| (self.credential.text().into(), Arc::clone(secret))),
         }
     }
 
@@ -270,10 +274,18 @@ impl<'r> Presented<'r> {
 
     /// `Method \n CanonicalPath \n CanonicalQuery \n CanonicalHeaders \n SignedHeaders \n`
     fn canonical_request(&self, host: Option<&str>, path: &str, query: &str) -> Vec<u8> {
-        const HEADERS: usize = 512;
-        let mut out = Vec::with_capacity(path.len() + query.len() + HEADERS);
+        // The method, the line ends and the payload's hash.
+        const BESIDES: usize = 128;
+        let mut out = Vec::with_capacity(
+            path.len()
+                + query.len()
+                + self.header_lines.len()
+                + host.map_or(0, str::len)
+                + self.signed_headers.len()
+                + BESIDES,
+        );
         push_lines(&mut out, [self.request.method.as_str(), path, query]);
-        canonical::push_headers(&mut out, &self.request.headers, &self.signed_headers, host);
+        self.header_lines.push_to(&mut out, host);
         push_lines(&mut out, ["", &self.signed_headers]);
         out
     }
@@ -317,29 +329,50 @@ impl Remainder {
 
 /// A signature that is verified once the body is read. It contains all that it needs of the head.
 pub struct Unfinished {
-    /// The hashes of the canonical requests that the client may have signed, up to the body's hash.
-    forms: Vec<digest::Context>,
+    /// The canonical requests that the client may have signed, up to the body's hash.
+    forms: Vec<Form>,
     to_sign: Vec<u8>,
     signature: [u8; 32],
     key: Arc<hmac::Key>,
     /// The cache entry for the key, unless the key is cached.
-    new: Option<(Box<str>, Fingerprint)>,
+    new: Option<(Box<str>, Arc<SecretBytes>)>,
+}
+
+/// A canonical request up to the body's hash.
+enum Form {
+    Text(Vec<u8>),
+    Hashed(digest::Context),
+}
+
+impl Form {
+    /// The hash of the canonical request that ends in this hash of the body.
+    fn ended_by(self, payload: &[u8]) -> digest::Digest {
+        match self {
+            Self::Text(mut text) => {
+                text.extend_from_slice(payload);
+                sha256(&text)
+            }
+            Self::Hashed(mut context) => {
+                context.update(payload);
+                context.finish()
+            }
+        }
+    }
 }
 
 impl Unfinished {
     fn verify(self, body: &[u8], signing_keys: &SigningKeys) -> Result<(), SignatureError> {
         let mut payload = Vec::with_capacity(64);
         canonical::push_hex(&mut payload, sha256(body).as_ref());
-        let is_signed = self.forms.into_iter().any(|mut form| {
-            form.update(&payload);
-            let hash = form.finish();
+        let is_signed = self.forms.into_iter().any(|form| {
+            let hash = form.ended_by(&payload);
             is_signature(&self.key, &self.to_sign, hash.as_ref(), &self.signature)
         });
         if !is_signed {
             return Err(SignatureError::SignatureMismatch);
         }
-        if let Some((credential, fingerprint)) = self.new {
-            signing_keys.keep(&credential, fingerprint, self.key);
+        if let Some((credential, secret)) = self.new {
+            signing_keys.keep(&credential, &secret, self.key);
         }
         Ok(())
     }
@@ -381,7 +414,7 @@ impl fmt::Debug for Presented<'_> {
 impl<'r> Parts<'r> {
     /// `AWS4-HMAC-SHA256 Credential=..., SignedHeaders=..., Signature=...`, in any order.
     pub(super) fn of_header(
-        headers: &'r HeaderMap,
+        received: &Received<'r>,
         authorization: &'r str,
     ) -> Result<Self, SignatureError> {
         const MALFORMED: SignatureError = SignatureError::Malformed {
@@ -415,13 +448,15 @@ impl<'r> Parts<'r> {
                 return Err(SignatureError::Repeated(name));
             }
         }
-        let stamp = if let Some(date) = single(headers, &AMZ_DATE, "x-amz-date")? {
+        let stamp = if let Some(date) = received.amz_date.text("x-amz-date")? {
             Stamp::basic(date).ok_or(SignatureError::Malformed {
                 what: "x-amz-date",
                 expected: "YYYYMMDDTHHMMSSZ",
             })?
         } else {
-            let date = single(headers, &DATE, "the Date header")?
+            let date = received
+                .date
+                .text("the Date header")?
                 .ok_or(SignatureError::Absent("x-amz-date"))?;
             Stamp::of_date_header(date).ok_or(SignatureError::Malformed {
                 what: "the Date header",
@@ -434,16 +469,18 @@ impl<'r> Parts<'r> {
             signature: signature.ok_or(SignatureError::Absent("Signature"))?,
             stamp,
             expires: None,
-            session_token: single(headers, &SECURITY_TOKEN, X_AMZ_SECURITY_TOKEN)?
+            session_token: received
+                .security_token
+                .text("x-amz-security-token")?
                 .map(Cow::Borrowed),
             content_sha256: None,
         })
     }
 
-    fn of_query(headers: &HeaderMap, query: &Query) -> Result<Self, SignatureError> {
+    fn of_query(received: &Received<'_>, query: &Query) -> Result<Self, SignatureError> {
         // In this form the token belongs to the query, where it is signed. In a header
         // it would be unsigned.
-        if headers.contains_key(&SECURITY_TOKEN) {
+        if received.security_token.is_there() {
             return Err(SignatureError::BothForms);
         }
         let [
@@ -528,24 +565,15 @@ impl<'r> Parts<'r> {
 impl<'r> Payload<'r> {
     fn parse(
         request: &'r Request,
+        received: &Received<'r>,
         in_query: Option<Cow<'r, str>>,
         unsigned_by_default: bool,
     ) -> Result<Self, SignatureError> {
-        let is_chunked = request
-            .headers
-            .get_all(CONTENT_ENCODING)
-            .iter()
-            .any(|value| {
-                value
-                    .as_bytes()
-                    .split(|byte| *byte == b',')
-                    .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"aws-chunked"))
-            });
-        if is_chunked {
+        if received.is_chunked {
             return Err(SignatureError::Chunked);
         }
-        let in_header =
-            single(&request.headers, &CONTENT_SHA256, X_AMZ_CONTENT_SHA256)?.map(Cow::Borrowed);
+        let in_header = received.content_sha256.text(X_AMZ_CONTENT_SHA256)?;
+        let in_header = in_header.map(Cow::Borrowed);
         if in_header.is_some() && in_query.is_some() && in_header != in_query {
             return Err(SignatureError::Repeated(X_AMZ_CONTENT_SHA256));
         }
@@ -578,48 +606,27 @@ fn is_version_2(query: &Query) -> bool {
 
 /// Returns whether the client uses TLS, to this process or to a proxy. A proxy's header is trusted only from loopback,
 /// because any other peer could forge it. Only the default port depends on the answer.
-fn is_over_tls(request: &Request) -> bool {
+fn is_over_tls(request: &Request, received: &Received<'_>) -> bool {
     let by_proxy = || {
-        let scheme = single(&request.headers, &FORWARDED_PROTO, X_FORWARDED_PROTO);
+        let scheme = received.forwarded_proto.text("x-forwarded-proto");
         matches!(scheme, Ok(Some(scheme)) if scheme.eq_ignore_ascii_case("https"))
     };
     request.peer.encrypted || (request.peer.address.is_loopback() && by_proxy())
 }
 
-/// The value of a header that may occur only once, without the spaces around it.
-pub(super) fn single<'r>(
-    headers: &'r HeaderMap,
-    name: &HeaderName,
-    what: &'static str,
-) -> Result<Option<&'r str>, SignatureError> {
-    // A request has few headers: comparing all of their names is faster than hashing this one.
-    let mut values = headers
-        .iter()
-        .filter_map(|(known, value)| (known == name).then_some(value));
-    let Some(value) = values.next() else {
-        return Ok(None);
-    };
-    if values.next().is_some() {
-        return Err(SignatureError::Repeated(what));
-    }
-    let value = value.to_str().map_err(|_| SignatureError::Malformed {
-        what,
-        expected: "visible ASCII characters",
-    })?;
-    Ok(Some(value.trim_matches(' ')))
-}
-
-fn check_signed_headers(
-    headers: &HeaderMap,
+/// The lines of the signed headers, whose names are listed in `signed`.
+fn signed_headers(
+    request: &Request,
+    received: &Received<'_>,
     signed: &str,
     is_presigned: bool,
-) -> Result<(), SignatureError> {
+) -> Result<SignedHeaders, SignatureError> {
     const MALFORMED: SignatureError = SignatureError::Malformed {
         what: "SignedHeaders",
         expected: "lower-case header names in ascending order, separated by semicolons",
     };
     let mut names: Vec<&str> = Vec::with_capacity(8);
-    let mut bytes = 0;
+    let mut lines = SignedHeaders::with_capacity(512);
     for name in signed.split(';') {
         if names.len() == MAX_SIGNED_HEADERS {
             return Err(SignatureError::TooLong {
@@ -637,14 +644,12 @@ fn check_signed_headers(
         {
             return Err(MALFORMED);
         }
-        let mut values = canonical::values(headers, name).peekable();
-        if values.peek().is_none() {
+        if !lines.add(&request.headers, name) {
             return Err(SignatureError::SignedHeaderAbsent(name.to_owned()));
         }
-        bytes += values.map(|value| value.len() + 1).sum::<usize>();
         names.push(name);
     }
-    if bytes > MAX_SIGNED_HEADER_BYTES {
+    if lines.received_bytes() > MAX_SIGNED_HEADER_BYTES {
         return Err(SignatureError::TooLong {
             what: "the text of the signed headers",
             limit: MAX_SIGNED_HEADER_BYTES,
@@ -654,18 +659,18 @@ fn check_signed_headers(
     if names.binary_search(&HOST.as_str()).is_err() {
         return Err(SignatureError::Unsigned(HOST));
     }
-    single(headers, &HOST, "the Host header")?;
+    received.host.text("the Host header")?;
     // Someone else must not add a header that controls AWS's services. A presigned URL is made before
     // its sender's headers are known; Keyway then reads none of these headers but the payload's hash,
     // which the canonical request contains anyway.
-    let unsigned = headers.keys().find(|name| {
+    let unsigned = request.headers.keys().find(|name| {
         name.as_str().starts_with("x-amz-")
             && name.as_str() != ADDED_ON_THE_WAY
             && names.binary_search(&name.as_str()).is_err()
     });
     match unsigned {
         Some(name) if !is_presigned => Err(SignatureError::Unsigned(name.clone())),
-        Some(_) | None => Ok(()),
+        Some(_) | None => Ok(lines),
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use http::header::AUTHORIZATION;
 use keyway_http::Request;
 
 use super::SignatureError;
 use super::canonical::Query;
-use super::presented::{Parts, is_presigned, single};
+use super::presented::{Parts, is_presigned};
+use super::received::Received;
 
 /// What a signature in the `Authorization` header claims. Nothing of it is verified here: the authenticator or the gateway
 /// has done that.
@@ -22,12 +22,13 @@ impl<'r> SignedScope<'r> {
     /// # Errors
     /// If there is no such header, it is malformed, or the query has a signature too.
     pub fn of(request: &'r Request) -> Result<Self, SignatureError> {
-        let authorization = single(&request.headers, &AUTHORIZATION, "the Authorization header")?;
+        let received = Received::of(&request.headers);
+        let authorization = received.authorization.text("the Authorization header")?;
         let authorization = authorization.ok_or(SignatureError::Missing)?;
         if is_presigned(&Query::parse(&request.raw_query)?) {
             return Err(SignatureError::BothForms);
         }
-        let parts = Parts::of_header(&request.headers, authorization)?;
+        let parts = Parts::of_header(&received, authorization)?;
         Ok(Self {
             credential: parts.credential,
             signed_headers: parts.signed_headers,

@@ -1,8 +1,9 @@
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use aws_lc_rs::{constant_time, digest, hmac};
+use aws_lc_rs::hmac;
+use keyway_domain::SecretBytes;
 use lru::LruCache;
 use zeroize::Zeroizing;
 
@@ -10,34 +11,18 @@ use zeroize::Zeroizing;
 ///
 /// A cache of at most `capacity` entries, which drops the least recently used. An entry is found by the
 /// whole credential (access key id, date, region, service) and is valid only for the secret that it was
-/// derived from: when a secret changes, its old entry is useless. A key is cached only after it verified
+/// derived from, in the memory where that secret is: once the secret is read again, changed or revoked,
+/// the entry is useless, and the next key that is cached drops it. A key is cached only after it verified
 /// a signature, so an unauthenticated caller who knows an access key id cannot fill the cache with invented regions.
 pub struct SigningKeys {
     entries: Mutex<LruCache<Box<str>, Entry>>,
 }
 
 struct Entry {
-    secret: Fingerprint,
+    /// While this exists, its address stands for no other secret. So no secret is hashed or compared.
+    secret: Weak<SecretBytes>,
     /// aws-lc wipes the key's state when the last holder drops it.
     key: Arc<hmac::Key>,
-}
-
-/// The SHA-256 of a secret.
-pub(super) struct Fingerprint(Zeroizing<[u8; 32]>);
-
-impl Fingerprint {
-    pub(super) fn of(secret: &[u8]) -> Self {
-        let mut bytes = Zeroizing::new([0; 32]);
-        bytes
-            .iter_mut()
-            .zip(digest::digest(&digest::SHA256, secret).as_ref())
-            .for_each(|(to, from)| *to = *from);
-        Self(bytes)
-    }
-
-    fn is(&self, other: &Self) -> bool {
-        constant_time::verify_slices_are_equal(self.0.as_slice(), other.0.as_slice()).is_ok()
-    }
 }
 
 impl SigningKeys {
@@ -48,14 +33,28 @@ impl SigningKeys {
         }
     }
 
-    pub(super) fn find(&self, credential: &str, secret: &Fingerprint) -> Option<Arc<hmac::Key>> {
+    pub(super) fn find(
+        &self,
+        credential: &str,
+        secret: &Arc<SecretBytes>,
+    ) -> Option<Arc<hmac::Key>> {
         let mut entries = self.lock();
         let entry = entries.get(credential)?;
-        entry.secret.is(secret).then(|| Arc::clone(&entry.key))
+        let is_its_own = std::ptr::eq(entry.secret.as_ptr(), Arc::as_ptr(secret));
+        is_its_own.then(|| Arc::clone(&entry.key))
     }
 
-    pub(super) fn keep(&self, credential: &str, secret: Fingerprint, key: Arc<hmac::Key>) {
-        self.lock().put(credential.into(), Entry { secret, key });
+    pub(super) fn keep(&self, credential: &str, secret: &Arc<SecretBytes>, key: Arc<hmac::Key>) {
+        let secret = Arc::downgrade(secret);
+        let mut entries = self.lock();
+        let forgotten: Vec<_> = (entries.iter())
+            .filter(|(_, entry)| entry.secret.strong_count() == 0)
+            .map(|(credential, _)| credential.clone())
+            .collect();
+        for credential in forgotten {
+            entries.pop(&credential);
+        }
+        entries.put(credential.into(), Entry { secret, key });
     }
 
     /// Nothing that can panic runs under the lock; if it did, the map would still be valid.
@@ -114,17 +113,31 @@ mod tests {
     #[test]
     fn entry_serves_its_own_secret_and_credential_only() {
         let keys = SigningKeys::new(NonZeroUsize::MIN);
-        let key = || Arc::new(derive(b"old", SCOPE).unwrap());
-        keys.keep("A/scope", Fingerprint::of(b"old"), key());
-        assert!(keys.find("A/scope", &Fingerprint::of(b"old")).is_some());
-        assert!(keys.find("A/scope", &Fingerprint::of(b"new")).is_none());
-        assert!(keys.find("B/scope", &Fingerprint::of(b"old")).is_none());
-        keys.keep("A/scope", Fingerprint::of(b"new"), key());
-        assert!(keys.find("A/scope", &Fingerprint::of(b"old")).is_none());
-        keys.keep("B/scope", Fingerprint::of(b"old"), key());
-        assert!(
-            keys.find("A/scope", &Fingerprint::of(b"new")).is_none(),
-            "bounded"
-        );
+        let key = || Arc::new(derive(b"secret", SCOPE).unwrap());
+        let secret = || Arc::new(SecretBytes::from(b"secret".to_vec()));
+        let (old, new) = (secret(), secret());
+        keys.keep("A/scope", &old, key());
+        assert!(keys.find("A/scope", &old).is_some());
+        assert!(keys.find("A/scope", &new).is_none());
+        assert!(keys.find("B/scope", &old).is_none());
+        keys.keep("A/scope", &new, key());
+        assert!(keys.find("A/scope", &old).is_none());
+        keys.keep("B/scope", &old, key());
+        assert!(keys.find("A/scope", &new).is_none(), "bounded");
+    }
+
+    #[test]
+    fn key_of_a_dropped_secret_is_dropped_with_the_next_entry() {
+        let keys = SigningKeys::default();
+        let key = || Arc::new(derive(b"secret", SCOPE).unwrap());
+        let secret = || Arc::new(SecretBytes::from(b"secret".to_vec()));
+        let (revoked, valid, other) = (secret(), secret(), secret());
+        let watched = key();
+        keys.keep("A/scope", &revoked, Arc::clone(&watched));
+        keys.keep("B/scope", &valid, key());
+        drop(revoked);
+        keys.keep("C/scope", &other, key());
+        assert_eq!(Arc::strong_count(&watched), 1);
+        assert!(keys.find("B/scope", &valid).is_some());
     }
 }

@@ -5,15 +5,15 @@ use jiff::{Timestamp, fmt::rfc2822};
 /// The time at which a request claims to be signed: the signed text, and the instant.
 #[derive(Debug, Clone)]
 pub(super) struct Stamp {
-    text: String,
+    text: [u8; 16],
     at: Timestamp,
 }
 
 impl Stamp {
     /// `YYYYMMDDTHHMMSSZ`, the form of `X-Amz-Date`.
     pub(super) fn basic(text: &str) -> Option<Self> {
-        let b = text.as_bytes();
-        if b.len() != 16 || b.get(8) != Some(&b'T') || b.get(15) != Some(&b'Z') {
+        let b: [u8; 16] = text.as_bytes().try_into().ok()?;
+        if b.get(8) != Some(&b'T') || b.get(15) != Some(&b'Z') {
             return None;
         }
         let number = |from: usize, to: usize| -> Option<i16> {
@@ -36,10 +36,7 @@ impl Stamp {
         )
         .ok()?;
         let at = Offset::UTC.to_timestamp(civil).ok()?;
-        Some(Self {
-            text: text.to_owned(),
-            at,
-        })
+        Some(Self { text: b, at })
     }
 
     /// The `Date` header, for clients that send no `X-Amz-Date`: HTTP's own form, or the basic form.
@@ -63,12 +60,13 @@ impl Stamp {
 
     /// The text that goes into the string to sign.
     pub(super) fn text(&self) -> &str {
-        &self.text
+        // These are digits, `T` and `Z`.
+        str::from_utf8(&self.text).unwrap_or_default()
     }
 
     /// The day, `YYYYMMDD`.
     pub(super) fn day(&self) -> &str {
-        self.text.get(..8).unwrap_or_default()
+        self.text().get(..8).unwrap_or_default()
     }
 
     /// The instant.

@@ -209,3 +209,24 @@ proptest! {
         prop_assert_eq!(verdict(&signed), Ok(()), "{:?} {:?}", signing, signed);
     }
 }
+
+/// Without a declared payload, the head waits for the body: short heads as text, long ones as hashes. A host without its
+/// default port has two forms.
+#[test]
+fn head_of_any_length_is_accepted_with_its_own_body_only() {
+    for length in [0, 1000, 1500, 1900, 2100, 8000] {
+        for host in ["kms.example.com", "kms.example.com:443"] {
+            let note = "n".repeat(length);
+            let headers = [("host", "kms.example.com"), ("x-amz-note", note.as_str())];
+            let mut signed = Signing::KMS.sign(&request("POST", "/x", &headers, "body"));
+            signed
+                .headers
+                .insert("host", HeaderValue::from_static(host));
+            signed.peer.encrypted = true;
+            assert_eq!(verdict(&signed), Ok(()), "{host} {length}");
+            signed.body = "bodY".into();
+            let refused = Err(SignatureError::SignatureMismatch);
+            assert_eq!(verdict(&signed), refused, "{host} {length}");
+        }
+    }
+}

@@ -12,7 +12,9 @@ use keyway_auth::sigv4::{Presented, Rules, SignatureError, SigningKeys, StatusCl
 use keyway_http::Request;
 
 use self::change::Refused;
-use crate::signer::{SECRET, Signing, TOKEN, now, request, sign_plain, verdict, verdict_at};
+use crate::signer::{
+    SECRET, Signing, TOKEN, now, request, secret, sign_plain, verdict, verdict_at,
+};
 
 const PRESIGNED: Signing = Signing {
     presigned: true,
@@ -190,14 +192,14 @@ fn rules_for_region_service_and_skew_are_enforced() {
     let presented = Presented::parse(&signed, &rules).unwrap();
     assert_eq!(presented.session_token(), Some(TOKEN));
     let keys = SigningKeys::default();
-    assert_eq!(presented.verify(SECRET.as_bytes(), now(), &keys), Ok(()));
+    assert_eq!(presented.verify(&secret(SECRET), now(), &keys), Ok(()));
     assert_eq!(
-        presented.verify(SECRET.as_bytes(), now() + 1.second(), &keys),
+        presented.verify(&secret(SECRET), now() + 1.second(), &keys),
         Err(SignatureError::Skewed)
     );
     // No secret is not a secret.
     assert_eq!(
-        presented.verify(b"", now(), &keys),
+        presented.verify(&secret(""), now(), &keys),
         Err(SignatureError::SignatureMismatch)
     );
 }

@@ -1,6 +1,7 @@
 //! Requests, and AWS's own signer for them.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
@@ -12,12 +13,18 @@ use aws_sigv4::sign::v4;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use jiff::Timestamp;
 use keyway_auth::sigv4::{Presented, Rules, SignatureError, SigningKeys};
+use keyway_domain::SecretBytes;
 use keyway_http::{Peer, Request};
 
 pub(crate) const ACCESS_KEY_ID: &str = "AKIDEXAMPLE";
 pub(crate) const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 pub(crate) const TOKEN: &str = "FwoGZXIvYXdzEXAMPLE+token/with==signs";
 pub(crate) const HOST: &str = "kms.example.com";
+
+/// A secret in memory of its own. A cached signing key is used for the same memory alone.
+pub(crate) fn secret(text: &str) -> Arc<SecretBytes> {
+    Arc::new(SecretBytes::from(text.as_bytes().to_vec()))
+}
 
 pub(crate) fn now() -> Timestamp {
     "2026-03-04T05:06:07Z".parse().unwrap()
@@ -158,7 +165,7 @@ pub(crate) fn verdict_at(request: &Request, now: Timestamp) -> Result<(), Signat
     if presented.access_key_id() != ACCESS_KEY_ID {
         return Err(SignatureError::SignatureMismatch);
     }
-    presented.verify(SECRET.as_bytes(), now, &SigningKeys::default())
+    presented.verify(&secret(SECRET), now, &SigningKeys::default())
 }
 
 /// A signature of our own making for a GET without body or query, for what AWS's signer does not sign.

@@ -4,28 +4,33 @@ use std::num::NonZeroUsize;
 
 use keyway_auth::sigv4::{Presented, Rules, SignatureError, SigningKeys};
 
-use crate::signer::{SECRET, Signing, now, request};
+use crate::signer::{SECRET, Signing, now, request, secret};
 
 #[test]
 fn signing_key_of_an_old_secret_is_not_used() {
     let signed = Signing::KMS.sign(&request("GET", "/x", &[], ""));
     let presented = Presented::parse(&signed, &Rules::default()).unwrap();
     let keys = SigningKeys::default();
-    let verify = |secret: &str| presented.verify(secret.as_bytes(), now(), &keys);
-    assert_eq!(verify(SECRET), Ok(()));
-    assert_eq!(verify(SECRET), Ok(()));
+    let verify = |secret: &_| presented.verify(secret, now(), &keys);
+    let held = secret(SECRET);
+    assert_eq!(verify(&held), Ok(()));
+    assert_eq!(verify(&held), Ok(()));
     // The account has a new secret: signatures with the old one are refused at once.
     assert_eq!(
-        verify("another secret"),
+        verify(&secret("another secret")),
         Err(SignatureError::SignatureMismatch)
     );
     // A refused attempt does not affect the owner of the secret.
-    assert_eq!(verify(SECRET), Ok(()));
+    assert_eq!(verify(&held), Ok(()));
+    // Nor does the same secret, read again.
+    assert_eq!(verify(&secret(SECRET)), Ok(()));
+    assert_eq!(verify(&held), Ok(()));
 }
 
 #[test]
 fn cache_of_signing_keys_serves_many_scopes() {
     let unsigned = request("GET", "/x", &[], "");
+    let held = secret(SECRET);
     // The cache has room for one key, so each new scope drops the key before.
     for keys in [SigningKeys::default(), SigningKeys::new(NonZeroUsize::MIN)] {
         for _ in 0..3 {
@@ -39,7 +44,7 @@ fn cache_of_signing_keys_serves_many_scopes() {
                     };
                     let signed = signing.sign(&unsigned);
                     let presented = Presented::parse(&signed, &Rules::default()).unwrap();
-                    assert_eq!(presented.verify(SECRET.as_bytes(), now(), &keys), Ok(()));
+                    assert_eq!(presented.verify(&held, now(), &keys), Ok(()));
                 }
             }
         }

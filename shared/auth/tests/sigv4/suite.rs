@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use keyway_auth::sigv4::{Presented, Rules, SignatureError, SigningKeys};
 use keyway_http::Request;
 
-use crate::signer::request;
+use crate::signer::{request, secret as secret_in_memory};
 
 const RULES: Rules = Rules {
     services: &["service"],
@@ -90,7 +90,7 @@ fn case_of_the_suite_verifies_in_both_forms() {
                     presented.session_token(),
                     context["credentials"]["token"].as_str()
                 );
-                presented.verify(secret.as_bytes(), now, &SigningKeys::default())
+                presented.verify(&secret_in_memory(secret), now, &SigningKeys::default())
             });
             // The one case that does not apply: a session token that is added after signing. Only IoT's
             // device gateway works so; here a token that anyone could have put there is refused.
@@ -106,7 +106,11 @@ fn case_of_the_suite_verifies_in_both_forms() {
                 accepted += 1;
             }
             let wrong = Presented::parse(&request, &RULES).and_then(|presented| {
-                presented.verify(b"another secret", now, &SigningKeys::default())
+                presented.verify(
+                    &secret_in_memory("another secret"),
+                    now,
+                    &SigningKeys::default(),
+                )
             });
             assert!(wrong.is_err(), "{name} {form}");
         }
@@ -129,7 +133,7 @@ fn path_with_encoded_percent_signs_verifies() {
         ..RULES
     };
     let verdict = Presented::parse(&request, &rules).unwrap().verify(
-        b"wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+        &secret_in_memory("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"),
         "2021-05-11T15:40:45Z".parse().unwrap(),
         &SigningKeys::default(),
     );
