@@ -273,20 +273,20 @@ impl SignedHeaders {
     }
 
     /// Adds the line of the header with this name, which is in lower case. Returns whether the request has that header.
-    pub(super) fn add(&mut self, headers: &HeaderMap, name: &str) -> bool {
-        self.lines.extend_from_slice(name.as_bytes());
+    pub(super) fn add(&mut self, headers: &HeaderMap, name: &[u8]) -> bool {
+        self.lines.extend_from_slice(name);
         let begin = self.lines.len() + 1;
         let mut values = 0;
         // A request has few headers: comparing all of their names is faster than hashing this one.
         for (known, value) in headers {
-            if known.as_str() == name {
+            if known.as_str().as_bytes() == name {
                 self.lines.push(if values == 0 { b':' } else { b',' });
                 push_value(&mut self.lines, value);
                 self.received_bytes += value.len() + 1;
                 values += 1;
             }
         }
-        if name == HOST.as_str() {
+        if name == HOST.as_str().as_bytes() {
             self.host = begin..self.lines.len();
         }
         self.lines.push(b'\n');
@@ -348,8 +348,22 @@ fn push_encoded(out: &mut String, byte: u8) {
 }
 
 fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+    UNRESERVED.get(usize::from(byte)).is_some_and(|is| *is)
 }
+
+/// A table, because every byte of a path is looked up.
+static UNRESERVED: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut rest: &[u8] = b"-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    while let [byte, after @ ..] = rest {
+        let (_, from) = table.split_at_mut(*byte as usize);
+        if let [is, ..] = from {
+            *is = true;
+        }
+        rest = after;
+    }
+    table
+};
 
 /// Every percent sign must begin an encoded byte: a repair would be a guess, and every client guesses
 /// differently. No HTTP parser accepts control characters; a newline in a path that is signed byte for
@@ -388,19 +402,78 @@ pub(super) fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Exactly 32 bytes of hex, in either case.
 pub(super) fn read_hex(text: &str) -> Option<[u8; 32]> {
-    let value = |digit: u8| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    };
-    let mut out = [0; 32];
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if pairs.len() != out.len() || !rest.is_empty() {
-        return None;
+    read_digits(text, &ANY_CASE)
+}
+
+/// Exactly 32 bytes of hex, in lower case.
+pub(super) fn read_lower_hex(text: &str) -> Option<[u8; 32]> {
+    read_digits(text, &LOWER_CASE)
+}
+
+fn read_digits(text: &str, values: &[u8; 256]) -> Option<[u8; 32]> {
+    let digits: &[u8; 64] = text.as_bytes().try_into().ok()?;
+    let value = |digit: u8| values.get(usize::from(digit)).map_or(NO_DIGIT, |it| *it);
+    let (mut out, mut all) = ([0; 32], 0);
+    for (to, [high, low]) in out.iter_mut().zip(digits.as_chunks::<2>().0) {
+        let (high, low) = (value(*high), value(*low));
+        all |= high | low;
+        *to = high << 4 | low;
     }
-    for (to, [high, low]) in out.iter_mut().zip(pairs) {
-        *to = value(*high)? << 4 | value(*low)?;
+    (all & NO_DIGIT == 0).then_some(out)
+}
+
+/// In the tables of values: a byte that is no digit. No digit's value has this bit.
+const NO_DIGIT: u8 = 0x80;
+static LOWER_CASE: [u8; 256] = digit_values(b"0123456789abcdef", [NO_DIGIT; 256]);
+static ANY_CASE: [u8; 256] = digit_values(b"0123456789ABCDEF", LOWER_CASE);
+
+const fn digit_values(digits: &[u8; 16], mut table: [u8; 256]) -> [u8; 256] {
+    let (mut rest, mut value): (&[u8], u8) = (digits, 0);
+    while let [digit, after @ ..] = rest {
+        let (_, from) = table.split_at_mut(*digit as usize);
+        if let [to, ..] = from {
+            *to = value;
+        }
+        (rest, value) = (after, value + 1);
     }
-    Some(out)
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unreserved_bytes_are_those_of_rfc_3986() {
+        for byte in 0..=u8::MAX {
+            let expected =
+                byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+            assert_eq!(is_unreserved(byte), expected, "{byte:#x}");
+        }
+    }
+
+    #[test]
+    fn hex_is_read_in_the_accepted_case_and_length_only() {
+        let lower = "0123456789abcdef".repeat(4);
+        let bytes: [u8; 32] = hex::decode(&lower).unwrap().try_into().unwrap();
+        let upper = lower.to_uppercase();
+        assert_eq!(read_lower_hex(&lower), Some(bytes));
+        assert_eq!(read_hex(&lower), Some(bytes));
+        assert_eq!(read_hex(&upper), Some(bytes));
+        assert_eq!(read_lower_hex(&upper), None);
+        for length in [0, 62, 63, 65, 66] {
+            let text = "0".repeat(length);
+            assert_eq!((read_hex(&text), read_lower_hex(&text)), (None, None));
+        }
+        for byte in 0..128_u8 {
+            let digit = char::from(byte);
+            for at in [0, 31, 63] {
+                let mut text = lower.clone();
+                text.replace_range(at..=at, &digit.to_string());
+                let is_lower = digit.is_ascii_hexdigit() && !digit.is_ascii_uppercase();
+                assert_eq!(read_hex(&text).is_some(), digit.is_ascii_hexdigit());
+                assert_eq!(read_lower_hex(&text).is_some(), is_lower, "{digit:?}");
+            }
+        }
+    }
 }

@@ -95,10 +95,8 @@ impl<'r> Presented<'r> {
             return Err(SignatureError::ScopeDate);
         }
         // Lower case only: a signature must match byte by byte.
-        let signature = Some(parts.signature)
-            .filter(|text| !text.bytes().any(|byte| byte.is_ascii_uppercase()))
-            .and_then(|text| canonical::read_hex(&text))
-            .ok_or(SignatureError::Malformed {
+        let signature =
+            canonical::read_lower_hex(&parts.signature).ok_or(SignatureError::Malformed {
                 what: "Signature",
                 expected: "64 lower-case hex digits",
             })?;
@@ -625,9 +623,9 @@ fn signed_headers(
         what: "SignedHeaders",
         expected: "lower-case header names in ascending order, separated by semicolons",
     };
-    let mut names: Vec<&str> = Vec::with_capacity(8);
+    let mut names: Vec<&[u8]> = Vec::with_capacity(8);
     let mut lines = SignedHeaders::with_capacity(512);
-    for name in signed.split(';') {
+    for name in signed.as_bytes().split(|byte| *byte == b';') {
         if names.len() == MAX_SIGNED_HEADERS {
             return Err(SignatureError::TooLong {
                 what: "SignedHeaders",
@@ -639,13 +637,15 @@ fn signed_headers(
         if name.is_empty()
             || names.last().is_some_and(|before| *before >= name)
             || !name
-                .bytes()
+                .iter()
                 .all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase())
         {
             return Err(MALFORMED);
         }
         if !lines.add(&request.headers, name) {
-            return Err(SignatureError::SignedHeaderAbsent(name.to_owned()));
+            return Err(SignatureError::SignedHeaderAbsent(
+                String::from_utf8_lossy(name).into_owned(),
+            ));
         }
         names.push(name);
     }
@@ -656,7 +656,7 @@ fn signed_headers(
             unit: "bytes",
         });
     }
-    if names.binary_search(&HOST.as_str()).is_err() {
+    if names.binary_search(&HOST.as_str().as_bytes()).is_err() {
         return Err(SignatureError::Unsigned(HOST));
     }
     received.host.text("the Host header")?;
@@ -666,7 +666,7 @@ fn signed_headers(
     let unsigned = request.headers.keys().find(|name| {
         name.as_str().starts_with("x-amz-")
             && name.as_str() != ADDED_ON_THE_WAY
-            && names.binary_search(&name.as_str()).is_err()
+            && names.binary_search(&name.as_str().as_bytes()).is_err()
     });
     match unsigned {
         Some(name) if !is_presigned => Err(SignatureError::Unsigned(name.clone())),
