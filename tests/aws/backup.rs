@@ -3,10 +3,11 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use keyway_buckets_s3::{S3Buckets, S3Upload};
 use keyway_domain::buckets::{BucketName, Buckets};
-use keyway_tests::{Aws, Server, ServerOptions, Signer};
+use keyway_tests::{Aws, Fate, Proxy, Server, ServerOptions, Signer};
 use serde_json::{Value, json};
 
 use crate::now_of_requests;
@@ -217,4 +218,21 @@ async fn backup_in_a_bucket_is_the_same_file() {
     let mut upload = S3Upload::new(&aws.config(), &bucket, "abandoned");
     upload.write(&large).await.unwrap();
     upload.abandon().await.unwrap();
+}
+
+/// A part takes longer than any other request may: its bytes travel over a slow line.
+#[tokio::test(flavor = "multi_thread")]
+async fn backup_reaches_a_bucket_over_a_slow_line() {
+    let Some(aws) = Aws::here() else { return };
+    let stack = aws.new_stack().await;
+    let bucket = stack.table.replace("table", "slow");
+    let name = BucketName::parse(&bucket).unwrap();
+    S3Buckets::new(&aws.config()).create(&name).await.unwrap();
+    let proxy = Proxy::before(&aws.endpoint).await;
+    let each = keyway_aws::ATTEMPT_TIMEOUT + Duration::from_millis(500);
+    proxy.judge(move |_, _| Fate::Delay(each));
+    let mut upload = S3Upload::new(&aws.config_at(&proxy.endpoint), &bucket, "slow");
+    upload.write(b"a backup").await.unwrap();
+    upload.finish().await.unwrap();
+    assert_eq!(object(&aws, &bucket, "slow").await, b"a backup");
 }

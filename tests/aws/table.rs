@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use keyway_deployment_assembly::{SystemClock, SystemRandom};
@@ -176,16 +176,23 @@ async fn write_with_a_lost_answer_is_recognised_after_later_writes() {
         let first = record("words", "0".to_owned());
         calm.put_new(&first).await.unwrap();
         let lost = record("words", "lost".to_owned());
-        // The answer to the first try is lost; the second try waits until the others are done.
-        let sendings = Arc::new(AtomicUsize::new(0));
-        let sent = Arc::clone(&sendings);
-        proxy.judge(move |_, _| match sent.fetch_add(1, Ordering::SeqCst) {
+        // The answer to the first try is lost; later tries wait until the others are done.
+        let is_lost = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (first_lost, others_done) = (Arc::clone(&is_lost), Arc::clone(&is_over));
+        proxy.judge(move |number, _| match number {
             0 => Fate::LoseAnswer,
-            _ => Fate::Delay(Duration::from_millis(1800)),
+            _ => {
+                first_lost.store(true, Ordering::SeqCst);
+                match others_done.load(Ordering::SeqCst) {
+                    true => Fate::Pass,
+                    false => Fate::Again(Duration::from_millis(10)),
+                }
+            }
         });
         let hindered = table(&aws, &proxy.endpoint, &name);
         let (outcome, ()) = tokio::join!(hindered.replace(&lost, first.revision), async {
-            while sendings.load(Ordering::SeqCst) < 2 {
+            while !is_lost.load(Ordering::SeqCst) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             let mut seen = lost.revision;
@@ -194,6 +201,7 @@ async fn write_with_a_lost_answer_is_recognised_after_later_writes() {
                 calm.replace(&next, seen).await.unwrap();
                 seen = next.revision;
             }
+            is_over.store(true, Ordering::SeqCst);
         });
         match others {
             ..=16 => outcome.unwrap(),

@@ -31,6 +31,8 @@ pub enum Fate {
     LoseRequest,
     /// The request passes after a delay.
     Delay(Duration),
+    /// The request is judged again after a delay.
+    Again(Duration),
 }
 
 type Judge = Box<dyn Fn(u64, &str) -> Fate + Send + Sync>;
@@ -132,14 +134,19 @@ async fn answer(
         .and_then(|target| target.to_str().ok())
         .unwrap_or_default()
         .to_owned();
-    let fate = (shared.judge.lock().unwrap())(number, &operation);
+    let judge = || (shared.judge.lock().unwrap())(number, &operation);
+    let mut fate = judge();
+    while let Fate::Again(pause) = fate {
+        tokio::time::sleep(pause).await;
+        fate = judge();
+    }
     match fate {
         Fate::LoseRequest => return Err(CutOff),
         Fate::Throttle => return Ok(refusal(400, "ThrottlingException")),
         Fate::Fail => return Ok(refusal(500, "InternalServerError")),
         Fate::Refuse(code) => return Ok(refusal(400, code)),
         Fate::Delay(pause) => tokio::time::sleep(pause).await,
-        Fate::Pass | Fate::LoseAnswer => {}
+        Fate::Pass | Fate::LoseAnswer | Fate::Again(_) => {}
     }
     let answer = pass(&shared, &operation, request).await;
     if fate == Fate::LoseAnswer {

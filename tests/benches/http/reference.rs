@@ -1,5 +1,5 @@
-//! The bare server, a process of its own: the same library, runtime and connection settings as Keyway's,
-//! reading the whole body and answering the same bytes every time.
+//! The bare server, a process of its own: the same library and connection settings as Keyway's, on tokio's usual runtime
+//! of several threads, reading the whole body and answering the same bytes every time.
 
 use std::convert::Infallible;
 use std::io::Write;

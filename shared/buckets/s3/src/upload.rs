@@ -1,9 +1,11 @@
 //! An object that is written part by part, and exists when it is complete.
 
 use std::mem;
+use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Builder;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use aws_types::SdkConfig;
@@ -12,6 +14,10 @@ use keyway_domain::ports::StoreError;
 
 /// The size of a part. S3 takes at least 5 MiB, and at most 10,000 parts: 156 GiB together.
 const PART: usize = 16 << 20;
+/// How long one attempt to send a part may take: at 450 kbit/s, a part takes five minutes.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// How long a part may take with all attempts.
+const PART_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// S3's limit for the parts of an object.
 const MOST_PARTS: i32 = 10_000;
 
@@ -35,6 +41,14 @@ impl S3Upload {
         let service = Service::new(&format!("S3's bucket `{bucket}`"), config);
         let config = Builder::from(config)
             .force_path_style(!is_aws)
+            // The timeouts of other requests are too short for so many bytes.
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(keyway_aws::CONNECT_TIMEOUT)
+                    .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+                    .operation_timeout(PART_TIMEOUT)
+                    .build(),
+            )
             .retry_partition(keyway_aws::retry_partition("s3"))
             .interceptor(keyway_aws::CountRetries)
             .build();
