@@ -173,6 +173,8 @@ pub(crate) async fn run(mut serve: Serve, unread: Vec<String>) -> anyhow::Result
     serve.take_former_region();
     let open_files = raise_open_files();
     let stop = stop_signal()?;
+    // Dropped last: what requests began on these threads must end in order.
+    let cores = Cores::start()?;
     let machine: Arc<dyn Machine> = Arc::new(SystemMachine::start(crate::COMMIT));
     let metrics = metrics(&machine)?;
     let Ready {
@@ -233,14 +235,12 @@ pub(crate) async fn run(mut serve: Serve, unread: Vec<String>) -> anyhow::Result
         connections: places(open_files, listeners.len()),
         ..Bounds::default()
     };
-    let cores = Cores::start()?;
     serve_all(listeners, &bounds, &cores, stop).await;
     upkeep.stop().await;
     following.abort();
     sweeping.stop().await;
     audit.finish().await;
     spans.finish().await;
-    drop(cores);
     if let Some(watchdog) = watchdog {
         watchdog.abort();
     }
