@@ -76,11 +76,7 @@ pub(crate) fn secret_base64(bytes: &SecretBytes) -> Zeroizing<String> {
 /// The id of a version of a key's material: 64 hex digits, which reveal nothing of the material.
 pub(crate) fn material_id(id: &KeyId, version: u32) -> String {
     let text = format!("keyway/v1/material-id\0{id}\0{version}");
-    let hash = digest(&SHA256, text.as_bytes());
-    hash.as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(digest(&SHA256, text.as_bytes()))
 }
 
 /// A key as AWS describes it.
