@@ -94,6 +94,7 @@ test-otlp: tools ## Test the binary that exports traces, with a collector
 
 test-upgrade: tools ## Nodes of an older build and of this one over one PostgreSQL; builds the older one, once
 	scripts/postgres >/dev/null
+	$(CARGO) build --locked --workspace --bins
 	older=$$(CARGO="$(CARGO)" scripts/older-build) && \
 		KEYWAY_TEST_OLDER_BINARY=$$older $(CARGO) test --locked --workspace --test postgres -- upgrade::
 
