@@ -50,7 +50,9 @@ impl Clients {
 
     /// Adds clients of RustFS's API, which know all nodes.
     pub(crate) fn of(&mut self, nodes: &[Arc<Server>]) {
-        for client in 0..CLIENTS {
+        // Clients that were added before have the lower numbers: a key exists once.
+        let first = self.tasks.len();
+        for client in first..first + CLIENTS {
             let nodes = nodes.to_vec();
             let (stop, acknowledged) = (Arc::clone(&self.stop), Arc::clone(&self.acknowledged));
             self.tasks.spawn(async move {
