@@ -23,7 +23,7 @@ pub enum FirstUse {
     IsRefused,
 }
 
-/// What a deployment whose table and root keyring are apart has besides its table.
+/// A deployment's ports beside its table, for a root keyring that is not in the table's folder.
 pub struct Apart {
     /// The store of the root keyring.
     pub secrets: Arc<dyn SecretStore>,
